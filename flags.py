@@ -1,0 +1,98 @@
+"""The flags of train.py, as a table."""
+
+import argparse
+from typing import NamedTuple
+
+import cli
+from grpo import AVERAGES
+from tapo import BASELINES
+
+
+class Either(NamedTuple):
+    """A default that depends on the model."""
+
+    toy: object
+    real: object
+
+
+# fmt: off
+FLAGS = {
+    "what to train, on what, where to": [
+        # flag, type or choices, default, help
+        ("--model", str, "toy", "toy (its cold start is made by the first run), a model folder, or a hub id"),
+        ("--data", str, "toy", "toy, or a JSON-lines file with a problem and an answer a line"),
+        ("--eval-data", str, None, "problems to measure on before and after; the toy has held-out ones of its own"),
+        ("--out", str, None, "the run's folder, which must be new or empty; by default a new one under runs/"),
+        ("--seed", int, 0, "seed of everything random"),
+    ],
+    "the algorithm (grpo.py, tapo.py)": [
+        ("--algo", ("tapo", "grpo"), "tapo", "grpo is the same loop without constructed trajectories"),
+        ("--n-pos", int, 2, "reflect on a query when at least so many of its responses are right (DCS)"),
+        ("--n-neg", int, Either(2, 4), "... and at least so many are wrong"),
+        ("--m-max", int, 4, "rewrite at most so many wrong responses of a query"),
+        ("--lam", float, 1.0, "lambda, the weight of the constructed trajectories' loss; with 0 they teach nothing"),
+        ("--ref-baseline", BASELINES, "query", "what a constructed trajectory's reward is compared with: query, its "
+         "query's sampled responses; group, its query's other constructions (the paper); batch, all constructions"),
+        ("--average", AVERAGES, "token", "what the loss averages over: token, every token alike; sequence, every "
+         "response alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)"),
+        ("--clip-low", float, 0.2, "a probability ratio below 1 - this earns nothing more"),
+        ("--clip-high", float, 0.2, "... or above 1 + this"),
+        ("--kl", float, Either(0.05, 0.0), "weight of KL(policy || start) on sampled responses; 0 keeps no reference"),
+    ],
+    "rollouts (sampler.py)": [
+        ("--queries", int, 64, "Q, queries a step"),
+        ("--k", int, 8, "K, responses a query"),
+        ("--temperature", float, 1.0, "sampling temperature; log-probabilities are taken under it, too"),
+        ("--max-new-tokens", int, Either(60, 8192), "limit of a response; a cut one counts as wrong"),
+        ("--max-synthesis-tokens", int, Either(96, 12288), "limit of an analysis with its reconstruction"),
+        ("--slots", int, Either(512, 64), "responses sampled side by side; lower it if sampling runs out of memory"),
+    ],
+    "optimisation (policy.py)": [
+        ("--steps", int, Either(60, 500), "training steps"),
+        ("--lr", float, Either(1e-4, 1e-6), "AdamW's learning rate"),
+        ("--warmup", int, Either(5, 10), "steps in which the learning rate rises to --lr"),
+        ("--beta2", float, Either(0.95, 0.999), "AdamW's decay of the second moment"),
+        ("--weight-decay", float, 0.0, "AdamW's weight decay"),
+        ("--max-grad-norm", float, 1.0, "a longer gradient is scaled down to this norm"),
+        ("--micro-batch-tokens", int, Either(8192, 16384), "tokens of one forward and backward, padding included; "
+         "lower it if training runs out of memory"),
+    ],
+    "what is measured and kept": [
+        ("--eval-samples", int, Either(16, 4), "responses to each held-out problem, before and after"),
+        ("--keep-trajectories", int, 8, "constructions a step that are written to trajectories.jsonl"),
+    ],
+}
+# fmt: on
+
+METAVARS = {int: "N", float: "X", str: "NAME"}
+MAY_BE_ZERO = {"seed", "lam", "kl", "weight_decay", "keep_trajectories"}
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags of a training run. One whose default is `Either` and was not given holds it until `settle`."""
+    parser = cli.Parser("Train a language model with TAPO or GRPO on problems with verifiable answers.")
+    for title, flags in FLAGS.items():
+        group = parser.add_argument_group(title)
+        for flag, kind, default, text in flags:
+            shown = f"{default.toy} on the toy, else {default.real}" if isinstance(default, Either) else default
+            text += f" (default: {shown})" if default is not None else ""
+            reads = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": METAVARS[kind]}
+            group.add_argument(flag, default=default, help=text.replace("%", "%%"), **reads)
+    return parser.parse_args(argv)
+
+
+def settle(args: argparse.Namespace, is_toy: bool):
+    """Give the flags that were left out their default for the toy or a real model, and check them all. Raises
+    ValueError with a sentence about the first one that cannot be."""
+    for name, value in vars(args).items():
+        if isinstance(value, Either):
+            setattr(args, name, value := value.toy if is_toy else value.real)
+        if isinstance(value, (int, float)) and not (value > 0 or value == 0 and name in MAY_BE_ZERO):
+            raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+    if args.k < 2:
+        raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
+    if args.algo == "tapo" and args.k < args.n_pos + args.n_neg:
+        raise ValueError(
+            f"--k {args.k} is less than --n-pos {args.n_pos} plus --n-neg {args.n_neg}, so no query could ever be "
+            "reflected on: raise --k or lower the others"
+        )

@@ -1,0 +1,76 @@
+"""GRPO: Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300), as a sum over tokens.
+
+For a query with K responses of rewards r_1 .. r_K, every token of response i has the advantage (eq. 3, outcome
+supervision)
+
+    A_i = (r_i - mean(r)) / (std(r) + eps)
+
+and with the ratio rho_t = exp(log p(y_t) - log p_old(y_t)) the token's loss is the clipped surrogate of PPO,
+
+    l_t = - min(rho_t A, clip(rho_t, 1 - clip_low, 1 + clip_high) A)   [ + kl * k3_t, see `k3_kl` ]
+
+The step's loss is sum_i c_i sum_t l_it, where the coefficients c_i are fixed before the first backward
+(`sequence_coefficients`). So micro-batches simply add up, whatever their sizes.
+
+Where we depart from the paper:
+1. The two sides of the clip have their own width (DAPO, arXiv 2503.14476); equal widths give the paper's.
+2. The default average is over all tokens of the step; the paper's is `sequence` (see `sequence_coefficients`).
+3. kl defaults to 0: no reference policy is kept.
+"""
+
+import torch
+
+EPS = 1e-6  # keeps a group of nearly equal rewards from exploding; groups of equal rewards are exactly 0
+AVERAGES = ("token", "sequence", "constant")
+
+
+def group_advantages(rewards_QK: torch.Tensor) -> torch.Tensor:
+    """Rewards [Q, K] to advantages [Q, K]: each query's group centred, and scaled by its (population) deviation.
+
+    A group of equal rewards gets exactly 0. Raises ValueError when K = 1: a group of one has no baseline."""
+    if rewards_QK.shape[1] < 2:
+        raise ValueError("GRPO needs at least 2 responses a query (K >= 2): a group of one is its own baseline")
+    rewards_QK = rewards_QK.float()
+    mean_Q1, std_Q1 = group_moments(rewards_QK)
+    return torch.where(std_Q1 > 0, (rewards_QK - mean_Q1) / (std_Q1 + EPS), 0.0)
+
+
+def group_moments(rewards_QK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and population deviation of each group, [Q, 1] both; the deviation of equal rewards is exactly 0."""
+    mean_Q1 = rewards_QK.mean(1, keepdim=True)
+    std_Q1 = rewards_QK.std(1, keepdim=True, correction=0)
+    equal_Q1 = rewards_QK.amax(1, keepdim=True) == rewards_QK.amin(1, keepdim=True)
+    return mean_Q1, std_Q1.masked_fill(equal_Q1, 0.0)
+
+
+def sequence_coefficients(lengths: list[int], average: str, max_tokens: int) -> torch.Tensor:
+    """What a token of each of the n responses counts in the step's loss, float32 [n]; `lengths` are those of the WHOLE
+    step, over all micro-batches and ranks.
+
+    token     1 / sum(lengths)       every token alike: long responses weigh more (DAPO)
+    sequence  1 / (n * length_i)     every response alike: a token of a long one counts less (the GRPO paper)
+    constant  1 / (n * max_tokens)   tokens alike, and the step's size does not depend on lengths (Dr. GRPO, 2503.20783)
+    """
+    lengths_n = torch.tensor(lengths, dtype=torch.float32)
+    if average == "token":
+        return torch.full_like(lengths_n, 1 / max(1, sum(lengths)))
+    if average == "sequence":
+        return 1 / (len(lengths) * lengths_n)
+    if average == "constant":
+        return torch.full_like(lengths_n, 1 / max(1, len(lengths) * max_tokens))
+    raise ValueError(f"unknown average '{average}': {', '.join(AVERAGES)}")
+
+
+def clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, clip_low: float, clip_high: float):
+    """The loss of each token [N], and whether the clip took its gradient [N] (bool)."""
+    ratio_N = (logprobs_N - old_logprobs_N).exp()
+    free_N = ratio_N * advantages_N
+    held_N = ratio_N.clamp(1 - clip_low, 1 + clip_high) * advantages_N
+    return -torch.minimum(free_N, held_N), held_N < free_N
+
+
+def k3_kl(logprobs_N, reference_logprobs_N):
+    """The estimate k3 of KL(policy || reference) at each sampled token, [N]: exp(d) - d - 1 with d = log ref - log p.
+    Unbiased for samples of the policy and never negative (GRPO eq. 4). Its gradient is that of the estimate."""
+    d_N = reference_logprobs_N - logprobs_N
+    return d_N.exp() - d_N - 1

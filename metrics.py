@@ -1,0 +1,163 @@
+"""What a training step tells about itself, and the table at the end of a run.
+
+No signal may vanish silently. Of the constructions, the funnel is logged at every step: eligible queries, tried,
+parsed, verbatim (y-'s own words and then a turn), kept (within the limits), correct, and with an advantage that is
+not 0. Of the update, the figures to look at when training goes wrong: first `gap_mean` and `gap_max`, how far the
+sampler's log-probabilities are from the trainer's on the very same tokens. They should differ by rounding only.
+"""
+
+import os
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from reflect import OUTCOMES, reflects
+
+PARSED = OUTCOMES.keys() - {"too_long_prompt", "cut", "tags"}
+VERBATIM = PARSED - {"not_verbatim", "no_turn"}
+
+
+def of_groups(groups) -> dict:
+    """Figures of G_orig, [Q][K] rollouts."""
+    rollouts = [rollout for group in groups for rollout in group]
+    lengths = [len(r.ids) for r in rollouts]
+    return {
+        "reward_mean": _mean([r.reward for r in rollouts]),
+        "accuracy": _mean([r.reward > 0 for r in rollouts]),
+        "zero_variance": _mean([len({r.reward for r in group}) == 1 for group in groups]),
+        "reflecting": _mean([reflects(r.text) for r in rollouts]),
+        "length_mean": _mean(lengths),
+        "length_max": max(lengths),
+        "cut": _mean([not r.finished for r in rollouts]),
+    }
+
+
+def of_constructions(attempts) -> dict:
+    """The funnel of the constructions of a step, and the count of each outcome."""
+    outcomes = Counter(attempt.construction.outcome for attempt in attempts)
+    kept = [attempt.rollout for attempt in attempts if attempt.rollout]
+    return {
+        "eligible_queries": len({attempt.query for attempt in attempts}),
+        "tried": len(attempts),
+        "parsed": sum(outcomes[o] for o in PARSED),
+        "verbatim": sum(outcomes[o] for o in VERBATIM),
+        "kept": len(kept),
+        "correct": sum(r.reward > 0 for r in kept),
+        "nonzero_advantage": sum(r.advantage != 0 for r in kept),
+        "outcomes": {name: outcomes[name] for name in OUTCOMES},
+    }
+
+
+def of_time(sampling: float, training: float, orig, ref, synthesised: int) -> dict:
+    """Seconds and tokens of a step: sampled responses, synthesis outputs, and what was trained on."""
+    sampled = sum(len(r.ids) for r in orig)
+    return {
+        "seconds_sampling": sampling,
+        "seconds_training": training,
+        "tokens_sampled": sampled,
+        "tokens_synthesised": synthesised,
+        "tokens_trained": sampled + sum(len(r.ids) for r in ref),
+        "tokens_per_second": (sampled + synthesised) / sampling,
+    }
+
+
+class Tally:
+    """Adds up the figures of an update over its micro-batches."""
+
+    def __init__(self):
+        self.sums, self.gap_max = Counter(), 0.0
+
+    def add(self, rollouts, parts, logprobs_N, entropy_N, weights_N, constructed_N):
+        """A micro-batch: its rollouts, the parts of its loss, and what its tokens [N] got."""
+        sampled_N = ~constructed_N
+        sums = self.sums
+        sums["orig"] += sampled_N.sum().item()
+        sums["ref"] += constructed_N.sum().item()
+        sums["entropy"] += entropy_N[sampled_N].sum().item()
+        sums["weight"] += weights_N[constructed_N].sum().item()
+        for name, value in parts.items():
+            sums[name] += value.item()
+        theirs = [p for r in rollouts if r.logprobs for p in r.logprobs]
+        gap = (logprobs_N.detach()[sampled_N] - logprobs_N.new_tensor(theirs)).abs()
+        sums["gap"] += gap.sum().item()
+        self.gap_max = max(self.gap_max, gap.max().item() if len(gap) else 0.0)
+
+    def figures(self) -> dict:
+        """Means over tokens; None for the OTS weight when nothing was constructed and the KL when it is not
+        estimated."""
+        sums = self.sums
+        return {
+            "loss_orig": sums["loss_orig"],
+            "loss_ref": sums["loss_ref"],
+            "kl": sums["kl"] / sums["orig"] if "kl" in sums else None,
+            "entropy": sums["entropy"] / sums["orig"],
+            "ots_weight": sums["weight"] / sums["ref"] if sums["ref"] else None,
+            "clip_fraction": sums["clipped"] / (sums["orig"] + sums["ref"]),
+            "gap_mean": sums["gap"] / sums["orig"],
+            "gap_max": self.gap_max,
+        }
+
+
+def trajectories(attempts, step: int, questions: list[str], tokenizer, limit: int) -> list[dict]:
+    """Rows for trajectories.jsonl: kept constructions first, then thrown-away ones with their reason."""
+    ordered = sorted(attempts, key=lambda attempt: attempt.rollout is None)
+    rows = []
+    for attempt in islice(ordered, limit):
+        made, rollout = attempt.construction, attempt.rollout
+        row = {"step": step, "question": questions[attempt.query], "outcome": made.outcome}
+        row |= {"wrong": attempt.wrong.text, "right": attempt.right.text, "analysis": made.analysis}
+        row |= {"prefix": made.prefix, "turn": made.turn}
+        if rollout:
+            row |= {"reward": rollout.reward, "advantage": rollout.advantage, "kept_tokens": made.kept}
+            row |= {"tokens": [tokenizer.decode([i]) for i in rollout.ids]}
+            row |= {"ots_weights": [round(w, 3) for w in rollout.weights]}
+        rows.append(row)
+    return rows
+
+
+def headline(figures: dict) -> str:
+    """What a progress bar shows of a step."""
+    shown = f"reward {figures['reward_mean']:.3f}"
+    if figures["tried"]:
+        shown += f", kept {figures['kept']}/{figures['tried']} ({figures['correct']} right)"
+    return shown + f", {figures['tokens_per_second']:.0f} tokens/s"
+
+
+CLOSING = {
+    "pass@1": "right answers, sampled",
+    "greedy": "right answers, greedy",
+    "reflecting": "responses with a reflection",
+    "dsr": "DSR: right responses that needed none",
+    "err": "ERR: reflecting responses that end right",
+}
+
+
+def closing(before: dict, after: dict) -> str:
+    """The table at the end of a run: held-out figures before and after."""
+    lines = [f"{'held-out problems':<44}{'before':>9}{'after':>9}"]
+    for name, meaning in CLOSING.items():
+        lines.append(f"  {meaning:<42}{_percent(before[name]):>9}{_percent(after[name]):>9}")
+    lines.append(f"  {'tokens a response':<42}{before['tokens']:>9.1f}{after['tokens']:>9.1f}")
+    return "\n".join(lines)
+
+
+def next_steps(folder: Path, algo: str, data: str) -> str:
+    """Where a run's files are, and the commands to go on with."""
+    here = Path(os.path.relpath(sys.executable)).parent if Path.cwd() in Path(sys.executable).parents else None
+    python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
+    other = "grpo" if algo == "tapo" else "tapo"
+    return (
+        f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
+        f"look closer    {python} report.py {folder}\n"
+        f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16\n"
+        f"compare with   {torchrun} --standalone train.py --algo {other}"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _mean(values) -> float:
+    return sum(values) / len(values)

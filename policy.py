@@ -1,0 +1,121 @@
+"""The policy: a transformers causal LM seen as log p(y_t | x, y_<t) and the entropy of each p(. | x, y_<t).
+
+Everything is per response token and flat, [N]: row after row, without padding. So no mask is ever read off token ids
+(the pad id is often the end id, which must be trained on), and no average depends on how rows were padded.
+
+Memory. Logits of all tokens would be N x vocabulary numbers, several times over in backward: 5 GB a copy at 8,192
+tokens and 152k words in float32. Here the last hidden states of response positions go through the output layer in
+chunks, which backward computes again, so only one chunk of logits is ever alive. The log-softmax is in float32
+whatever the compute precision, and weights are kept in float32: in bfloat16 an update at a learning rate of 1e-6
+would be rounded away.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+class Policy(nn.Module):
+    """Wraps a causal LM. Calling it on prompts and responses (ids) gives, for each response token in turn, its
+    log-probability and the entropy at its position: ([N], [N]), float32, N = total response tokens."""
+
+    def __init__(self, model, chunk: int = 1024):
+        super().__init__()
+        self.model, self.chunk = model, chunk
+
+    def forward(self, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0):
+        """Rows are right-padded: with causal attention, what stands to the right of a token cannot change it. The
+        entropy carries no gradient."""
+        ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
+        hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        hidden_ND = hidden_BTD[row_N, position_N]
+        logprobs, entropy = [], []
+        for hidden, target in zip(hidden_ND.split(self.chunk), target_N.split(self.chunk)):
+            one, two = checkpoint(self._head, hidden, target, temperature, use_reentrant=False)
+            logprobs.append(one)
+            entropy.append(two)
+        return torch.cat(logprobs), torch.cat(entropy)
+
+    def _head(self, hidden_CD, target_C, temperature):
+        logits_CV = self.model.get_output_embeddings()(hidden_CD).float() / temperature
+        logprobs_CV = logits_CV.log_softmax(-1)
+        with torch.no_grad():
+            entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
+        return logprobs_CV.gather(-1, target_C[:, None])[:, 0], entropy_C
+
+
+def _pad(prompts, responses):
+    """Padded ids [B, T]; for each response token its row, the position that predicts it, and itself, [N] each."""
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses)]
+    ids_BT = torch.zeros(len(prompts), max(lengths), dtype=torch.long)
+    row, position, target = [], [], []
+    for b, (prompt, response) in enumerate(zip(prompts, responses)):
+        ids_BT[b, : lengths[b]] = torch.tensor(prompt + response)
+        row += [b] * len(response)
+        position += range(len(prompt) - 1, lengths[b] - 1)
+        target += response
+    return ids_BT, *(torch.tensor(x, dtype=torch.long) for x in (position, row, target))
+
+
+def micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Indices of rows in micro-batches of at most `max_tokens` tokens, padding included (a longer row goes alone).
+    Sorted by length, so that little is padded."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[i] <= max_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def compute_precision(device: str):
+    """The context to run forwards in: bfloat16 arithmetic over float32 weights on a GPU, plain float32 on a CPU."""
+    return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
+
+
+def load(path: str, device: str = "cpu"):
+    """The causal LM and tokeniser of a local folder or hub id: (model in float32, tokeniser).
+
+    Raises ValueError with a sentence for people when there is no such model, or we would train it wrongly."""
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
+    model = model.to(device).eval()
+    with torch.no_grad():
+        ids = torch.arange(4, device=device)[None]
+        outputs = model(input_ids=ids, output_hidden_states=False).logits
+        ours = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
+    if not torch.allclose(outputs, ours, atol=1e-4, rtol=1e-4):
+        raise ValueError(f"{path}: this model changes its logits after the output layer, which policy.py does not know")
+    return model, tokenizer
+
+
+def eos_ids(model, tokenizer) -> set[int]:
+    """Every token that ends a response: those of the generation config, or else the tokeniser's."""
+    ids = model.generation_config.eos_token_id if model.generation_config else None
+    ids = tokenizer.eos_token_id if ids is None else ids
+    if ids is None:
+        raise ValueError("the model names no end-of-sequence token: set eos_token_id in its generation_config.json")
+    return set(ids) if isinstance(ids, (list, tuple)) else {ids}
+
+
+def save(model, tokenizer, folder: str | Path):
+    """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing."""
+    folder = Path(folder)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already")
+    scratch.rename(folder)

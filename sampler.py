@@ -1,0 +1,337 @@
+"""Batched sampling from a causal language model with a key-value cache: continuous batching, plainly.
+
+The cache has `slots` rows. Each row holds one unfinished completion, and every step feeds one token a row:
+
+    1. admit    a free row takes the next waiting completion: its prompt's keys and values are copied in
+    2. forward  one token a row, at that row's own position; row b sees the cache up to its position and no further
+    3. choose   one uniform number a row, turned into a token by inverting the cumulative distribution
+    4. retire   a row whose token is an end token, or whose limit is reached, becomes free
+
+Two choices keep this short. A prompt is prefilled without its last token, once for all its completions, and the last
+token is the first thing that every completion feeds itself: so tokens are chosen in one place only. And rows are
+kept dense (the last rows move into holes when nothing waits), so a step never computes an empty row.
+
+A completion depends on (weights, prompt, seed, index) alone, where index numbers the completions of that prompt
+within the call: not on slots, on the order of the prompts, or on what else is in the batch. (Up to floating point:
+another batch shape may round a logit differently in its last bit.)
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass
+class Completion:
+    """A sampled response. `ids` ends with the end token when `finished`, else it was cut at its limit. `logprobs` holds
+    log p(id) under the sampling temperature, over the whole vocabulary, in float32 (at temperature 0: under 1)."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass
+class _Row:
+    """An admitted or waiting completion: what its next step needs to know."""
+
+    prompt: int  # index of its prompt among the distinct ones
+    key: int  # 64 random bits of its own
+    limit: int
+    pending: int  # the token to feed next
+    position: int  # where that token goes in the cache
+    completion: Completion
+
+
+class Sampler:
+    """Samples groups of completions from `model`, any transformers causal LM with full attention.
+
+    `eos_ids`: the tokens that end a completion. `slots`: how many completions run side by side; cache memory is
+    2 * layers * slots * length * kv_heads * head_dim numbers, where length is the longest prompt plus its limit.
+    The model is used as it is: its device, its precision; call `sample` under autocast for another compute precision.
+    """
+
+    def __init__(self, model, *, eos_ids, slots: int = 64):
+        if slots < 1:
+            raise ValueError(f"slots must be at least 1, not {slots}")
+        if model.config._attn_implementation != "sdpa":
+            raise ValueError("the sampler needs a model loaded with attn_implementation='sdpa'")
+        if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or []):
+            raise ValueError("the sampler needs full attention in every layer: this model has sliding or linear ones")
+        self.model, self.eos_ids, self.slots = model, frozenset(eos_ids), slots
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: list[list[int]],
+        n: int = 1,
+        *,
+        max_new_tokens: int | list[int],
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+        progress: str = "",
+    ) -> list[list[Completion]]:
+        """n completions of each prompt: outer list a prompt, inner list its completions.
+
+        `max_new_tokens` is one limit for all or one a prompt. Temperature 0 takes the likeliest token. With top_p < 1
+        or top_k > 0 tokens come from the truncated distribution, but `logprobs` stay those of the full one: training
+        wants neither, because its importance ratio would then compare two different distributions. `progress` names a
+        bar that appears when sampling takes more than a few seconds.
+
+        Raises ValueError before any work on an empty prompt or one that cannot fit the model's context.
+        """
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        self._check(prompts, n, limits, temperature, top_p, top_k)
+        distinct, rows, groups = _plan(prompts, n, limits, seed)
+        length = max((len(p) + limit - 1 for p, limit in zip(prompts, limits)), default=0)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
+            with bar:
+                self._run(distinct, deque(rows), length, temperature, top_p, top_k, bar)
+        finally:
+            self.model.train(was_training)
+        return groups
+
+    def _check(self, prompts, n, limits, temperature, top_p, top_k):
+        if len(limits) != len(prompts):
+            raise ValueError(f"{len(limits)} limits for {len(prompts)} prompts: give one limit, or one a prompt")
+        if n < 1 or any(limit < 1 for limit in limits):
+            raise ValueError("n and max_new_tokens must be at least 1")
+        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
+            raise ValueError("needed: temperature >= 0, 0 < top_p <= 1, top_k >= 0")
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        for i, (prompt, limit) in enumerate(zip(prompts, limits)):
+            if not prompt:
+                raise ValueError(f"prompt {i} is empty: it needs at least one token")
+            if context and len(prompt) + limit > context:
+                raise ValueError(
+                    f"prompt {i} has {len(prompt)} tokens and may get {limit} more, but the model's context holds "
+                    f"{context}: shorten the prompt or lower max_new_tokens"
+                )
+
+    def _run(self, prompts, waiting, length, temperature, top_p, top_k, bar):
+        """The loop: admit, forward, choose, retire, until nothing waits and no row is active."""
+        device = self.model.device
+        cache = KVCache(self.model.config, min(self.slots, len(waiting)), length)
+        prefilled = _Prefill(self.model, prompts, self.slots)
+        active: list[_Row | None] = [None] * cache.rows
+        tokens_out = 0
+        while True:
+            holes = [i for i, row in enumerate(active) if row is None]
+            newcomers = [waiting.popleft() for _ in holes[: len(waiting)]]
+            for i, row in zip(holes, newcomers):
+                active[i] = row
+            prefilled.copy_into(cache, newcomers, holes)
+            active = cache.close_holes(active)
+            if not active:
+                return
+            position = torch.tensor([row.position for row in active], device=device)
+            token = torch.tensor([row.pending for row in active], device=device)
+            logits = _forward(self.model, cache, token[:, None], position)[:, -1].float()
+            counter = [len(row.completion.ids) for row in active]
+            uniform = uniforms([row.key for row in active], counter)
+            chosen, logprobs = choose(logits, uniform.to(device), temperature, top_p, top_k)
+            tokens_out += len(active)
+            for i, (row, id_, logprob) in enumerate(zip(active, chosen.tolist(), logprobs.tolist())):
+                row.completion.ids.append(id_)
+                row.completion.logprobs.append(logprob)
+                row.pending, row.position = id_, row.position + 1
+                row.completion.finished = id_ in self.eos_ids
+                if row.completion.finished or len(row.completion.ids) == row.limit:
+                    active[i] = None
+                    bar.update()
+            if bar.format_dict["elapsed"]:
+                bar.set_postfix_str(f"{tokens_out / bar.format_dict['elapsed']:.0f} tokens/s", refresh=False)
+
+
+def _plan(prompts, n, limits, seed):
+    """The distinct prompts, the rows to run in order, and the groups of completions to hand back."""
+    index: dict[tuple, int] = {}
+    seen: Counter = Counter()
+    rows, groups = [], []
+    for prompt, limit in zip(prompts, limits):
+        p = index.setdefault(tuple(prompt), len(index))
+        groups.append([Completion() for _ in range(n)])
+        for completion in groups[-1]:
+            key = blake2b(repr((seed, tuple(prompt), seen[p])).encode(), digest_size=8).digest()
+            seen[p] += 1
+            rows.append(_Row(p, int.from_bytes(key, "little"), limit, prompt[-1], len(prompt) - 1, completion))
+    rows.sort(key=lambda row: row.prompt)  # stable: the same prompt's completions follow one another
+    return [list(prompt) for prompt in index], rows, groups
+
+
+def uniforms(keys: list[int], counters: list[int]) -> torch.Tensor:
+    """One number in [0, 1) for each (64-bit key, counter), float64 [B]: the splitmix64 generator, at random access."""
+    z = np.array(keys, np.uint64) + (np.array(counters, np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return torch.from_numpy((z >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def choose(logits_BV, uniform_B, temperature: float, top_p: float, top_k: int):
+    """Token ids [B] and their log-probabilities [B], from float32 logits and one uniform number a row.
+
+    The token is the first whose cumulative probability exceeds the uniform number (in float64, so that rounding never
+    selects a token of probability zero)."""
+    if temperature == 0:
+        chosen = logits_BV.argmax(-1)
+        return chosen, logits_BV.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+    logprobs = (logits_BV / temperature).log_softmax(-1)
+    cumulative = truncate(logprobs.double().exp(), top_p, top_k).cumsum(-1)
+    chosen = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
+
+
+def truncate(probs_BV, top_p: float, top_k: int):
+    """Zero all but the top_k likeliest tokens (0: no limit) and then all but the fewest whose mass reaches top_p."""
+    if top_p == 1 and top_k == 0:
+        return probs_BV
+    ordered, order = probs_BV.sort(dim=-1, descending=True, stable=True)
+    if top_k:
+        ordered[:, top_k:] = 0
+    before = ordered.cumsum(-1) - ordered
+    ordered[before >= top_p * ordered.sum(-1, keepdim=True)] = 0
+    return torch.zeros_like(probs_BV).scatter(-1, order, ordered)
+
+
+def _forward(model, cache, ids_BT, start_B):
+    """Logits [B, 1, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ..."""
+    position_BT = start_B[:, None] + torch.arange(ids_BT.shape[1], device=start_B.device)
+    mask_B1TL = cache.at(position_BT)
+    return model(
+        input_ids=ids_BT,
+        position_ids=position_BT,
+        attention_mask=mask_B1TL,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+
+
+class KVCache(Cache):
+    """Preallocated keys and values of every layer, [rows, kv_heads, length, head_dim] each, as transformers' models
+    take them. Before a forward, `at` says at which positions its tokens stand."""
+
+    def __init__(self, config, rows: int, length: int):
+        self.rows, self.length = rows, length
+        super().__init__(layers=[_KVLayer(self) for _ in range(config.num_hidden_layers)])
+
+    def at(self, position_BT):
+        """Aim the next forward's writes at `position_BT` of the first B rows; returns its attention mask
+        [B, 1, T, L], where a token sees the positions up to its own."""
+        self.row_B1 = torch.arange(len(position_BT), device=position_BT.device)[:, None]
+        self.position_BT = position_BT
+        self.attended = int(position_BT.max()) + 1
+        return (torch.arange(self.attended, device=position_BT.device) <= position_BT[..., None])[:, None]
+
+    def copy_rows(self, source: "KVCache", source_rows: list[int], rows: list[int], length: int):
+        """Copy the first `length` positions of rows of `source` to rows here (source may be this cache)."""
+        for mine, theirs in zip(self.layers, source.layers):
+            if not mine.is_initialized:
+                mine.lazy_initialization(theirs.keys, theirs.values)
+            mine.keys[rows, :, :length] = theirs.keys[source_rows, :, :length]
+            mine.values[rows, :, :length] = theirs.values[source_rows, :, :length]
+
+    def close_holes(self, active: list) -> list:
+        """Move the last active rows into the holes (None) before them: the active rows, now dense."""
+        keep = sum(row is not None for row in active)
+        holes = [i for i, row in enumerate(active[:keep]) if row is None]
+        movers = [i for i in range(keep, len(active)) if active[i] is not None]
+        if movers:
+            self.copy_rows(self, movers, holes, max(active[i].position for i in movers))
+        for hole, mover in zip(holes, movers):
+            active[hole] = active[mover]
+        return active[:keep]
+
+
+class _KVLayer(CacheLayerMixin):
+    """One layer of a KVCache."""
+
+    is_sliding = False
+
+    def __init__(self, cache):
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states, value_states):
+        rows, length = self.cache.rows, self.cache.length
+        self.keys, self.values = (
+            torch.zeros(rows, x.shape[1], length, x.shape[3], dtype=x.dtype, device=x.device)
+            for x in (key_states, value_states)
+        )
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        """Write [B, heads, T, head_dim] at the cache's aim; returns what the B rows hold up to the attended length."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        aim = self.cache
+        self.keys[aim.row_B1, :, aim.position_BT] = key_states.transpose(1, 2)
+        self.values[aim.row_B1, :, aim.position_BT] = value_states.transpose(1, 2)
+        batch = len(key_states)
+        return self.keys[:batch, :, : aim.attended], self.values[:batch, :, : aim.attended]
+
+    def get_seq_length(self) -> int:
+        return 0  # positions are always given explicitly
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.cache.attended, 0
+
+    def get_max_length(self) -> int:
+        return self.cache.length
+
+    get_max_cache_shape = get_max_length  # its name in earlier transformers
+
+
+class _Prefill:
+    """Keys and values of the prompts about to be admitted. Completions come in the order of their prompts, so a batch
+    of prompts is computed when the first of them is needed, and dropped when the next batch is."""
+
+    MAX_TOKENS = 16_384  # of one prefill forward: bounds its activations
+
+    def __init__(self, model, prompts: list[list[int]], max_rows: int):
+        self.model, self.prompts, self.max_rows = model, prompts, max_rows
+        self.first, self.cache = 0, None  # the cache holds prompts first .. first + cache.rows - 1
+
+    def copy_into(self, cache: KVCache, newcomers: list[_Row], rows: list[int]):
+        """Fill `rows` of `cache` with the prompts of `newcomers`, all but their last tokens."""
+        todo = deque((row.prompt, i) for row, i in zip(newcomers, rows))
+        while todo:
+            if self.cache is None or todo[0][0] >= self.first + self.cache.rows:
+                self._compute(todo[0][0])
+            here = []
+            while todo and todo[0][0] < self.first + self.cache.rows:
+                here.append(todo.popleft())
+            if self.cache.length:
+                source_rows, target_rows = [p - self.first for p, _ in here], [i for _, i in here]
+                cache.copy_rows(self.cache, source_rows, target_rows, self.cache.length)
+
+    def _compute(self, first: int):
+        """Prefill as many prompts as fit into one forward, starting with prompt `first`, in chunks of MAX_TOKENS."""
+        count, width = 0, 0
+        for prompt in self.prompts[first : first + self.max_rows]:
+            width_with = max(width, len(prompt) - 1)
+            if count and (count + 1) * width_with > self.MAX_TOKENS:
+                break
+            count, width = count + 1, width_with
+        self.first, self.cache = first, KVCache(self.model.config, count, width)
+        if not width:
+            return
+        ids_PT = torch.zeros(count, width, dtype=torch.long)  # what pads is never seen: it stands after the prompt
+        for i, prompt in enumerate(self.prompts[first : first + count]):
+            ids_PT[i, : len(prompt) - 1] = torch.tensor(prompt[:-1])
+        ids_PT = ids_PT.to(self.model.device)
+        chunk = max(1, self.MAX_TOKENS // count)
+        for start in range(0, width, chunk):
+            start_P = torch.full((count,), start, device=self.model.device)
+            _forward(self.model, self.cache, ids_PT[:, start : start + chunk], start_P)

@@ -1,0 +1,106 @@
+"""TAPO: Trajectory-Augmented Policy Optimization (arXiv 2606.18844), steps 2, 4, 5 and 6 of its training step.
+
+GRPO learns from the group it sampled, G_orig. TAPO adds G_ref: the policy's own wrong responses y-, kept up to their
+error, turned by the policy itself ("Wait, ...") and continued to the answer (reflect.py). This file decides
+which responses are worth it (DCS), what a constructed one is worth (DAE), and how much each of its tokens counts (OTS):
+
+    DCS   a query is eligible when it has n_pos correct and n_neg wrong responses; up to m_max of the wrong
+          ones are taken, each paired with a correct one drawn from the same group
+    DAE   constructed trajectories never enter G_orig's mean and deviation: A of G_orig stays that of GRPO
+    OTS   w_t = clamp(exp(log p(y_t) + H_t), 0.01, 10): a token that the policy would hardly emit where it is sure
+          of another gets a small weight, an in-distribution token about 1; no gradient flows through w
+    loss  L = L_GRPO(G_orig) + lambda * L_ref(G_ref), where L_ref weights each token's clipped surrogate by w_t
+
+Ours, not the paper's:
+1. Which baseline measures G_ref is an option, and the default is not the paper's (see `reference_advantages`).
+2. Eligible wrong responses are drawn at random when there are more than m_max (the paper does not say).
+3. Each of the two losses averages over its own tokens (the paper does not say).
+"""
+
+import random
+
+import torch
+
+from grpo import EPS, clipped_surrogate, group_moments
+
+BASELINES = ("query", "group", "batch")
+
+
+def select_candidates(
+    correct_QK: list[list[bool]], n_pos: int, n_neg: int, m_max: int, rng: random.Random
+) -> list[tuple[int, int, int]]:
+    """Difficulty-aware candidate selection: (query, index of y-, index of y+) for each construction to try.
+
+    An eligible query has at least n_pos correct and n_neg wrong responses: neither mastered nor out of reach."""
+    candidates = []
+    for query, group in enumerate(correct_QK):
+        right = [k for k, ok in enumerate(group) if ok]
+        wrong = [k for k, ok in enumerate(group) if not ok]
+        if len(right) >= max(1, n_pos) and len(wrong) >= n_neg:
+            for negative in rng.sample(wrong, min(m_max, len(wrong))):
+                candidates.append((query, negative, rng.choice(right)))
+    return candidates
+
+
+def reference_advantages(
+    ref_rewards_M: torch.Tensor, ref_query_M: torch.Tensor, rewards_QK: torch.Tensor, baseline: str
+) -> torch.Tensor:
+    """Advantages [M] of the constructed trajectories, apart from G_orig (decoupled advantage estimation).
+
+    ref_rewards_M: their rewards; ref_query_M: the query of each; rewards_QK: those of G_orig. Measured against
+
+    group  the constructions of the same query: the paper's (r - mean G_ref) / (std G_ref + eps). Where nearly all valid
+           constructions are correct, as on the toy, it is 0 nearly everywhere and TAPO learns nothing from G_ref
+    batch  the constructions of the whole step: centred too, so the turn that all of them share gets no net push
+    query  the query's own attempts: (r - mean G_orig) / (std G_orig + eps). A correct construction is worth what a
+           correct attempt at the same query would be, so hard queries count more. The default.
+    """
+    ref_rewards_M = ref_rewards_M.float()
+    if baseline == "query":
+        mean_Q1, std_Q1 = group_moments(rewards_QK.float())
+        mean_M, std_M = mean_Q1[ref_query_M, 0], std_Q1[ref_query_M, 0]
+        return (ref_rewards_M - mean_M) / (std_M + EPS)
+    if baseline not in BASELINES:
+        raise ValueError(f"unknown baseline '{baseline}': {', '.join(BASELINES)}")
+    scope_M = ref_query_M if baseline == "group" else torch.zeros_like(ref_query_M)
+    advantages_M = torch.zeros_like(ref_rewards_M)
+    for scope in scope_M.unique():
+        member_M = scope_M == scope
+        mean_11, std_11 = group_moments(ref_rewards_M[member_M][None])
+        advantages_M[member_M] = ((ref_rewards_M[member_M] - mean_11) / (std_11 + EPS) * (std_11 > 0))[0]
+    return advantages_M
+
+
+def ots_weights(
+    logprobs_N: torch.Tensor, entropy_N: torch.Tensor, low: float = 0.01, high: float = 10.0
+) -> torch.Tensor:
+    """Out-of-distribution token suppression: w_t = clamp(exp(log p(y_t) + H_t), low, high) [N], constant for the
+    gradient.
+
+    E[log p + H] = 0 for a token of the policy's own, so w is about 1 there."""
+    return (logprobs_N + entropy_N).detach().exp().clamp(low, high)
+
+
+def tapo_loss(
+    logprobs_N: torch.Tensor,
+    old_logprobs_N: torch.Tensor,
+    advantages_N: torch.Tensor,
+    coefficients_N: torch.Tensor,
+    constructed_N: torch.Tensor,
+    weights_N: torch.Tensor,
+    *,
+    lam: float = 1.0,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """L_GRPO(G_orig) + lam * L_ref(G_ref) over tokens [N] of both, told apart by `constructed_N` (bool).
+
+    coefficients_N come from `grpo.sequence_coefficients` of each group by itself; weights_N from `ots_weights` (only
+    those of constructed tokens are used). With lam = 0 or nothing constructed this is GRPO, exactly. Returns the loss
+    and, detached, its parts and the number of clipped tokens."""
+    token_loss_N, clipped_N = clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, clip_low, clip_high)
+    term_N = coefficients_N * token_loss_N
+    loss_orig = term_N[~constructed_N].sum()
+    loss_ref = (weights_N * term_N)[constructed_N].sum()
+    parts = {"loss_orig": loss_orig.detach(), "loss_ref": loss_ref.detach(), "clipped": clipped_N.sum()}
+    return loss_orig + lam * loss_ref, parts

@@ -1,0 +1,306 @@
+"""TAPO and GRPO: the loop.
+
+    torchrun --standalone train.py                                    # the toy: on a CPU, in minutes
+    torchrun --standalone train.py --model PATH --data FILE.jsonl     # any transformers causal LM
+
+One step, as in the paper:
+
+    1. sample K responses to each of Q queries, verify them: G_orig
+    2. select pairs (y-, y+) of queries that are neither mastered nor out of reach             (TAPO; tapo.py)
+    3. let the policy rewrite each y- with y+ in sight; check, splice, verify: G_ref           (TAPO; reflect.py)
+    4. advantages: of G_orig, and apart from them those of G_ref                               (grpo.py, tapo.py)
+    5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
+    6. one optimiser step
+
+The policy is updated once a batch, so its old log-probabilities are its own and the clip never acts.
+Everything random follows from --seed and the number of the step. So far one process trains, on one GPU or on the CPU.
+"""
+
+import copy
+import os
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import cli
+import coldstart
+import data
+import eval as evaluation
+import flags
+import metrics
+import policy
+import toy
+from checkpoint import Run
+from grpo import group_advantages, k3_kl, sequence_coefficients
+from reflect import Construction, construct
+from sampler import Completion, Sampler
+from tapo import ots_weights, reference_advantages, select_candidates, tapo_loss
+from verifier import verify
+
+
+@dataclass
+class Rollout:
+    """A response to train on: a sampled one (G_orig), or a constructed one (G_ref)."""
+
+    query: int  # which of the step's queries it answers
+    prompt: list[int]
+    ids: list[int]
+    text: str
+    reward: float
+    finished: bool = True
+    logprobs: list[float] | None = None  # the sampler's; a constructed response has none
+    advantage: float = 0.0
+    weights: list[float] | None = None  # OTS weights of a constructed response
+
+
+@dataclass
+class Attempt:
+    """A construction that was tried: of what, and what became of it."""
+
+    query: int
+    wrong: Rollout
+    right: Rollout
+    construction: Construction
+    rollout: Rollout | None = None  # when it was kept
+
+
+class Trainer:
+    """A policy and what trains it, with a method for each part of a step."""
+
+    def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
+        self.args, self.model, self.tokenizer, self.problems = args, model, tokenizer, problems
+        self.network = policy.Policy(model)
+        self.reference = policy.Policy(copy.deepcopy(model).requires_grad_(False)) if args.kl else None
+        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=args.lr, betas=(0.9, args.beta2), weight_decay=args.weight_decay
+        )
+        self.templates = evaluation.templates_for(tokenizer)
+        self.prompts = [self.prompt(self.templates.plain, question=p.question) for p in problems]
+        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+        longest = max(range(len(problems)), key=lambda i: len(self.prompts[i]))
+        if len(self.prompts[longest]) + args.max_new_tokens > self.context:
+            raise ValueError(
+                f"problem {longest + 1} has {len(self.prompts[longest])} tokens and may get "
+                f"{args.max_new_tokens} more, but the model's context holds {self.context}: lower --max-new-tokens or leave the problem out"
+            )
+
+    def step(self, number: int) -> tuple[dict, list[Attempt]]:
+        """One training step: its metrics, and the constructions that were tried."""
+        args, start = self.args, time.perf_counter()
+        queries = queries_of_step(len(self.problems), args.queries, args.seed, number)
+        groups = self.sample_groups(queries, number)
+        attempts, synthesised = self.reflect(queries, groups, number) if args.algo == "tapo" else ([], 0)
+        sampled = time.perf_counter()
+
+        rewards_QK = torch.tensor([[rollout.reward for rollout in group] for group in groups])
+        orig = [rollout for group in groups for rollout in group]
+        assign(orig, group_advantages(rewards_QK).flatten())
+        ref = [attempt.rollout for attempt in attempts if attempt.rollout]
+        ref_rewards_M = torch.tensor([rollout.reward for rollout in ref])
+        ref_query_M = torch.tensor([rollout.query for rollout in ref], dtype=torch.long)
+        assign(ref, reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, args.ref_baseline))
+
+        figures = {"step": number + 1}
+        figures |= metrics.of_groups(groups)
+        figures |= metrics.of_constructions(attempts)
+        figures |= self.update(orig, ref, number)
+        figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, ref, synthesised)
+        return figures, attempts
+
+    def sample_groups(self, queries: list[int], number: int) -> list[list[Rollout]]:
+        """G_orig: K verified responses to each query."""
+        prompts = [self.prompts[q] for q in queries]
+        groups = []
+        for i, completions in enumerate(
+            self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
+        ):
+            groups.append([])
+            for c in completions:
+                judged = evaluation.judge(c, self.tokenizer, self.problems[queries[i]].answer, i)
+                rollout = Rollout(i, prompts[i], c.ids, judged.text, float(judged.correct), c.finished, c.logprobs)
+                groups[i].append(rollout)
+        return groups
+
+    def reflect(self, queries: list[int], groups: list[list[Rollout]], number: int) -> tuple[list[Attempt], int]:
+        """G_ref: the constructions tried, each with its outcome, and how many tokens they took to sample."""
+        args = self.args
+        correct_QK = [[rollout.reward > 0 for rollout in group] for group in groups]
+        rng = random.Random(f"{args.seed} {number}")
+        attempts, prompts = [], []
+        for query, negative, positive in select_candidates(correct_QK, args.n_pos, args.n_neg, args.m_max, rng):
+            wrong, right = groups[query][negative], groups[query][positive]
+            question = self.problems[queries[query]].question
+            prompts.append(self.prompt(self.templates.synthesis, question=question, wrong=wrong.text, right=right.text))
+            attempts.append(Attempt(query, wrong, right, Construction("too_long_prompt")))
+        fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
+        outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
+        for i, [output] in zip(fitting, outputs):
+            self.construct(attempts[i], output, self.problems[queries[attempts[i].query]].answer)
+        return attempts, sum(len(output.ids) for [output] in outputs)
+
+    def construct(self, attempt: Attempt, output: Completion, answer: str):
+        """Parse, check and splice a synthesis output; what is kept is verified like any response."""
+        wrong = attempt.wrong
+        attempt.construction = made = construct(
+            wrong.ids[:-1] if wrong.finished else wrong.ids,
+            self.decode(output.ids),
+            finished=output.finished,
+            decode=self.decode,
+            encode=self.encode,
+            eos_id=self.tokenizer.eos_token_id,
+            max_tokens=self.args.max_new_tokens,
+        )
+        if made.outcome == "kept":
+            text = made.prefix + made.turn
+            attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, float(verify(text, answer)))
+
+    def update(self, orig: list[Rollout], ref: list[Rollout], number: int) -> dict:
+        """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) (+ kl * KL to the start, on G_orig)."""
+        args, rows = self.args, orig + ref
+        coefficients = torch.cat(
+            [
+                sequence_coefficients([len(r.ids) for r in group], args.average, args.max_new_tokens)
+                for group in (orig, ref)
+            ]
+        ).tolist()
+        tally = metrics.Tally()
+        self.model.train()
+        for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens):
+            lengths_B = torch.tensor([len(rows[i].ids) for i in batch])
+
+            def each_token(values, lengths_B=lengths_B):
+                return torch.tensor(values).repeat_interleave(lengths_B).to(self.model.device)
+
+            advantages_N = each_token([rows[i].advantage for i in batch])
+            coefficients_N = each_token([coefficients[i] for i in batch])
+            constructed_N = each_token([i >= len(orig) for i in batch])
+            given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
+            with policy.compute_precision(self.model.device.type):
+                logprobs_N, entropy_N = self.network(*given)
+            weights_N = ots_weights(logprobs_N, entropy_N)
+            loss, parts = tapo_loss(
+                logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, constructed_N, weights_N,
+                lam=args.lam, clip_low=args.clip_low, clip_high=args.clip_high,
+            )  # fmt: skip
+            if self.reference:
+                with torch.no_grad(), policy.compute_precision(self.model.device.type):
+                    reference_N, _ = self.reference(*given)
+                kl_N = k3_kl(logprobs_N, reference_N)[~constructed_N]
+                loss = loss + args.kl * (coefficients_N[~constructed_N] * kl_N).sum()
+                parts["kl"] = kl_N.detach().sum()
+            loss.backward()
+            tally.add([rows[i] for i in batch], parts, logprobs_N, entropy_N, weights_N, constructed_N)
+            for i, weights in zip(batch, weights_N.split(lengths_B.tolist())):
+                rows[i].weights = weights.tolist() if i >= len(orig) else None
+        for group in self.optimizer.param_groups:
+            group["lr"] = args.lr * min(1.0, (number + 1) / args.warmup)
+        with cli.uninterrupted():  # an interrupt never leaves half an update
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return tally.figures() | {"grad_norm": norm.item()}
+
+    def prompt(self, template: str, **fields) -> list[int]:
+        return data.prompt_ids(self.tokenizer, template.format(**fields))
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def sample(self, prompts, n: int, limit: int, number: int, progress: str) -> list[list[Completion]]:
+        seed = (self.args.seed << 32) + number
+        with policy.compute_precision(self.model.device.type):
+            return self.sampler.sample(
+                prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed, progress=progress
+            )
+
+    def shown(self, attempts: list[Attempt], number: int) -> list[dict]:
+        """Some constructions of a step, for people to read."""
+        queries = queries_of_step(len(self.problems), self.args.queries, self.args.seed, number)
+        questions = [self.problems[q].question for q in queries]
+        return metrics.trajectories(attempts, number + 1, questions, self.tokenizer, self.args.keep_trajectories)
+
+    def evaluate(self, problems: list[data.Problem]) -> dict:
+        """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""
+
+        def figures(n, temperature):
+            limit, seed = self.args.max_new_tokens, self.args.seed
+            sampling = {"max_new_tokens": limit, "temperature": temperature, "seed": seed, "progress": "evaluation"}
+            with policy.compute_precision(self.model.device.type):
+                responses = evaluation.evaluate(self.sampler, self.tokenizer, self.templates, problems, n, **sampling)
+            return evaluation.summary(responses)
+
+        return figures(self.args.eval_samples, self.args.temperature) | {"greedy": figures(1, 0.0)["pass@1"]}
+
+
+def assign(rollouts: list[Rollout], advantages_N: torch.Tensor):
+    """Give each rollout its advantage."""
+    for rollout, advantage in zip(rollouts, advantages_N.tolist(), strict=True):
+        rollout.advantage = advantage
+
+
+def queries_of_step(problems: int, queries: int, seed: int, number: int) -> list[int]:
+    """Which problems step `number` samples: every epoch goes through all of them in an order of its own."""
+    places = range(number * queries, (number + 1) * queries)
+    epochs = range(places[0] // problems, places[-1] // problems + 1)
+    orders = {e: random.Random(f"{seed} epoch {e}").sample(range(problems), problems) for e in epochs}
+    return [orders[place // problems][place % problems] for place in places]
+
+
+def set_up(args) -> tuple[Trainer, list[data.Problem], Run]:
+    """Load everything and check it together. What goes wrong here is about what the user gave."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("train.py trains in one process so far: start it with --nproc-per-node 1")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
+    measured = args.eval_data or ("toy" if args.data == "toy" else None)
+    held_out = evaluation.load_problems(measured) if measured else []
+    if args.model == "toy":
+        flags.settle(args, is_toy=True)
+    kind = "toy" if args.data == "toy" else Path(args.data).stem
+    run = Run(args.out, f"{args.algo}-{kind}-seed{args.seed}")
+    path = toy.COLD_START if args.model == "toy" else args.model
+    if args.model == "toy" and not Path(path).exists():
+        print(f"making the toy's cold start, once, in {path}", flush=True)
+        coldstart.toy_coldstart(path)
+    model, tokenizer = policy.load(path, device)
+    flags.settle(args, toy.speaks(tokenizer))
+    return Trainer(args, model, tokenizer, problems), held_out, run
+
+
+def main():
+    """The program; see the module's docstring and --help."""
+    args = flags.parse()
+    with cli.bad_input():
+        trainer, held_out, run = set_up(args)
+    run.start(vars(args))
+    print(
+        f"{args.algo} on {args.data}: {len(trainer.problems)} problems, {args.steps} steps, into {run.folder}",
+        flush=True,
+    )
+    before = trainer.evaluate(held_out) if held_out else None
+    bar = tqdm(range(args.steps), desc=args.algo, unit="step")
+    try:
+        for number in bar:
+            figures, attempts = trainer.step(number)
+            run.append("metrics.jsonl", [figures])
+            run.append("trajectories.jsonl", trainer.shown(attempts, number))
+            bar.set_postfix_str(metrics.headline(figures))
+    finally:
+        bar.close()
+        run.save_model(trainer.model, trainer.tokenizer)
+    if held_out:
+        print(metrics.closing(before, trainer.evaluate(held_out)))
+    print(metrics.next_steps(run.folder, args.algo, args.eval_data or args.data))
+
+
+if __name__ == "__main__":
+    cli.run(main)
