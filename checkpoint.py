@@ -25,8 +25,8 @@ class Run:
     """The folder of one training run."""
 
     def __init__(self, folder: str | None, name: str):
-        """Choose `folder`, or the first of `runs/name-1`, `runs/name-2`, ... that is free. Nothing is written yet. Raises
-        ValueError when `folder` holds something already."""
+        """Choose `folder`, or the first of `runs/name-1`, `runs/name-2`, ... that is free. Nothing is written yet.
+        Raises ValueError when `folder` holds something already."""
         if folder is None:
             folder = next(path for i in count(1) if not (path := Path("runs") / f"{name}-{i}").exists())
         self.folder = Path(folder)

@@ -19,10 +19,10 @@ import data
 import policy
 import toy
 
-STEPS, DRILL_SHARE = 360, 0.2
+STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
-PLAIN, SYNTHESIS, DRILLS = 64, 32, 80
-LEARNING_RATE, WARMUP = 4e-3, 40
+PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
+LEARNING_RATE, WARMUP = 3e-3, 50
 
 Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
 

@@ -87,7 +87,7 @@ def settle(args: argparse.Namespace, is_toy: bool):
     for name, value in vars(args).items():
         if isinstance(value, Either):
             setattr(args, name, value := value.toy if is_toy else value.real)
-        if isinstance(value, (int, float)) and not (value > 0 or value == 0 and name in MAY_BE_ZERO):
+        if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
             raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}")
     if args.k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")

@@ -43,21 +43,24 @@ def group_moments(rewards_QK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     return mean_Q1, std_Q1.masked_fill(equal_Q1, 0.0)
 
 
-def sequence_coefficients(lengths: list[int], average: str, max_tokens: int) -> torch.Tensor:
-    """What a token of each of the n responses counts in the step's loss, float32 [n]; `lengths` are those of the WHOLE
-    step, over all micro-batches and ranks.
+def sequence_coefficients(lengths: list[int], average: str, max_tokens: int, over: list[int] | None = None):
+    """What a token of each response counts in the step's loss, float32 [len(lengths)].
 
-    token     1 / sum(lengths)       every token alike: long responses weigh more (DAPO)
+    The average is taken over the n responses of lengths `over` (by default `lengths`): those of the WHOLE step, over
+    all micro-batches and ranks.
+
+    token     1 / sum(over)          every token alike: long responses weigh more (DAPO)
     sequence  1 / (n * length_i)     every response alike: a token of a long one counts less (the GRPO paper)
     constant  1 / (n * max_tokens)   tokens alike, and the step's size does not depend on lengths (Dr. GRPO, 2503.20783)
     """
+    over = lengths if over is None else over
     lengths_n = torch.tensor(lengths, dtype=torch.float32)
     if average == "token":
-        return torch.full_like(lengths_n, 1 / max(1, sum(lengths)))
+        return torch.full_like(lengths_n, 1 / sum(over))
     if average == "sequence":
-        return 1 / (len(lengths) * lengths_n)
+        return 1 / (len(over) * lengths_n)
     if average == "constant":
-        return torch.full_like(lengths_n, 1 / max(1, len(lengths) * max_tokens))
+        return torch.full_like(lengths_n, 1 / (len(over) * max_tokens))
     raise ValueError(f"unknown average '{average}': {', '.join(AVERAGES)}")
 
 

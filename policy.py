@@ -12,12 +12,14 @@ would be rounded away.
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 
 class Policy(nn.Module):
@@ -83,8 +85,12 @@ def load(path: str, device: str = "cpu"):
     """The causal LM and tokeniser of a local folder or hub id: (model in float32, tokeniser).
 
     Raises ValueError with a sentence for people when there is no such model, or we would train it wrongly."""
+    looks_local = path.startswith(("/", ".", "~")) or path.count("/") > 1  # no hub id does
+    if looks_local and not Path(path).is_dir():
+        raise ValueError(f"there is no folder {path}: give a model folder in transformers' format, or a hub id")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
+    disable_progress_bar()  # transformers' own, one for each small step
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
@@ -113,9 +119,13 @@ def eos_ids(model, tokenizer) -> set[int]:
 def save(model, tokenizer, folder: str | Path):
     """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing."""
     folder = Path(folder)
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already")
-    scratch.rename(folder)
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        disable_progress_bar()
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

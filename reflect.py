@@ -43,7 +43,9 @@ REFLECTIONS = (
     "that's wrong",
     "that is wrong",
 )
-LEAD_INS = ("but", "oh", "hmm", "no", "ah", "actually", "ok", "okay")  # may stand between the error and the turn
+# What may stand between the error and the turn: these words, space, and what ends a sentence, a formula or emphasis.
+LEAD_INS = ("but", "oh", "hmm", "no", "ah", "actually", "ok", "okay")
+PUNCTUATION = ".,;:!?*_-\u2013\u2014\u2026\"'()[]{}$\\"
 
 OUTCOMES = {
     "kept": "a trajectory for training",
@@ -144,7 +146,7 @@ def parse(output: str) -> tuple[str, str] | None:
 def turn_position(wrong: str, rewritten: str) -> int | str:
     """Where in `rewritten` the turn begins; all before it is a prefix of `wrong`, in whole words. Or "no_turn": no
     reflection after the words shared with y- (a "wait" that y- holds itself does not count); or "not_verbatim": there
-    is one, but more than LEAD_INS and punctuation stands between the shared words and it."""
+    is one, but more than LEAD_INS and PUNCTUATION stands between the shared words and it."""
     shared = next((i for i, (a, b) in enumerate(zip(wrong, rewritten)) if a != b), min(len(wrong), len(rewritten)))
     starts = [at for phrase in REFLECTIONS for at in _occurrences(rewritten, phrase) if at + len(phrase) > shared]
     if not starts:
@@ -152,7 +154,7 @@ def turn_position(wrong: str, rewritten: str) -> int | str:
     start = min(starts)
     while shared and (_inside_word(wrong, shared) or _inside_word(rewritten, shared)):
         shared -= 1
-    between = "".join(c if c.isalnum() else " " for c in rewritten[shared:start]).lower().split()
+    between = "".join(" " if c in PUNCTUATION else c for c in rewritten[shared:start]).lower().split()
     if any(word not in LEAD_INS for word in between):
         return "not_verbatim"
     return min(start, shared)

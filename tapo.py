@@ -14,7 +14,8 @@ which responses are worth it (DCS), what a constructed one is worth (DAE), and h
 Ours, not the paper's:
 1. Which baseline measures G_ref is an option, and the default is not the paper's (see `reference_advantages`).
 2. Eligible wrong responses are drawn at random when there are more than m_max (the paper does not say).
-3. Each of the two losses averages over its own tokens (the paper does not say).
+3. Both losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
+   response; were L_ref an average of its own, the one construction of a poor step would push like all of G_orig.
 """
 
 import random
@@ -59,7 +60,7 @@ def reference_advantages(
     if baseline == "query":
         mean_Q1, std_Q1 = group_moments(rewards_QK.float())
         mean_M, std_M = mean_Q1[ref_query_M, 0], std_Q1[ref_query_M, 0]
-        return (ref_rewards_M - mean_M) / (std_M + EPS)
+        return (ref_rewards_M - mean_M) / (std_M + EPS) * (std_M > 0)
     if baseline not in BASELINES:
         raise ValueError(f"unknown baseline '{baseline}': {', '.join(BASELINES)}")
     scope_M = ref_query_M if baseline == "group" else torch.zeros_like(ref_query_M)
@@ -95,9 +96,9 @@ def tapo_loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """L_GRPO(G_orig) + lam * L_ref(G_ref) over tokens [N] of both, told apart by `constructed_N` (bool).
 
-    coefficients_N come from `grpo.sequence_coefficients` of each group by itself; weights_N from `ots_weights` (only
-    those of constructed tokens are used). With lam = 0 or nothing constructed this is GRPO, exactly. Returns the loss
-    and, detached, its parts and the number of clipped tokens."""
+    coefficients_N come from `grpo.sequence_coefficients`, for both groups over G_orig; weights_N from `ots_weights`
+    (only those of constructed tokens are used). With lam = 0 or nothing constructed this is GRPO, exactly. Returns
+    the loss and, detached, its parts and the number of clipped tokens."""
     token_loss_N, clipped_N = clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, clip_low, clip_high)
     term_N = coefficients_N * token_loss_N
     loss_orig = term_N[~constructed_N].sum()

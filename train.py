@@ -87,7 +87,8 @@ class Trainer:
         if len(self.prompts[longest]) + args.max_new_tokens > self.context:
             raise ValueError(
                 f"problem {longest + 1} has {len(self.prompts[longest])} tokens and may get "
-                f"{args.max_new_tokens} more, but the model's context holds {self.context}: lower --max-new-tokens or leave the problem out"
+                f"{args.max_new_tokens} more, but the model's context holds {self.context}: lower --max-new-tokens "
+                "or leave the problem out"
             )
 
     def step(self, number: int) -> tuple[dict, list[Attempt]]:
@@ -163,12 +164,9 @@ class Trainer:
     def update(self, orig: list[Rollout], ref: list[Rollout], number: int) -> dict:
         """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) (+ kl * KL to the start, on G_orig)."""
         args, rows = self.args, orig + ref
-        coefficients = torch.cat(
-            [
-                sequence_coefficients([len(r.ids) for r in group], args.average, args.max_new_tokens)
-                for group in (orig, ref)
-            ]
-        ).tolist()
+        lengths = [len(r.ids) for r in rows]
+        over = lengths[: len(orig)]
+        coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
         self.model.train()
         for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens):

@@ -26,8 +26,9 @@ def make_model(kind="qwen3", vocab=97, hidden=32, layers=2, context=512, eos=(1,
     torch.manual_seed(seed)
     config = config_class(
         vocab_size=vocab, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        head_dim=hidden // 4, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=tied,
-        eos_token_id=list(eos), pad_token_id=0, bos_token_id=None, attn_implementation="sdpa",
+        head_dim=hidden // 4, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context,
+        tie_word_embeddings=tied, eos_token_id=list(eos), pad_token_id=0, bos_token_id=None,
+        attn_implementation="sdpa",
     )  # fmt: skip
     model = model_class(config).eval()
     with torch.no_grad():

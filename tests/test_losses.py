@@ -1,0 +1,163 @@
+"""GRPO's and TAPO's losses and gradients against plain float64 references (invariants 1 and 8)."""
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grpo import clipped_surrogate, group_advantages, k3_kl, sequence_coefficients
+from tapo import ots_weights, reference_advantages, select_candidates, tapo_loss
+
+SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
+
+
+def plain_advantages(rewards):
+    mean = sum(rewards) / len(rewards)
+    deviation = math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards))
+    return [0.0 if deviation == 0 else (r - mean) / (deviation + 1e-6) for r in rewards]
+
+
+def plain_loss(sequences, over, average, max_tokens, clip_low, clip_high, weighted):
+    """One sequence and token at a time, averaged over `over`; a sequence is (logprobs, old, advantage, weights)."""
+    total, tokens, count = 0.0, sum(len(s[0]) for s in over), len(over)
+    for logprobs, old, advantage, weights in sequences:
+        inner = 0.0
+        for t in range(len(logprobs)):
+            ratio = torch.exp(logprobs[t] - old[t])
+            if advantage >= 0:
+                term = torch.clamp(ratio, max=1 + clip_high) * advantage
+            else:
+                term = torch.clamp(ratio, min=1 - clip_low) * advantage
+            inner = inner - term * (weights[t] if weighted else 1.0)
+        if average == "token":
+            total = total + inner / tokens
+        elif average == "sequence":
+            total = total + inner / (len(logprobs) * count)
+        else:
+            total = total + inner / (max_tokens * count)
+    return total
+
+
+def random_sequences(rng, count):
+    sequences = []
+    for _ in range(count):
+        length = rng.randint(1, 9)
+        old = torch.tensor([rng.uniform(-3, -0.01) for _ in range(length)], dtype=torch.float64)
+        new = (old + torch.tensor([rng.gauss(0, 0.3) for _ in range(length)])).requires_grad_()
+        weights = torch.tensor([rng.uniform(0.01, 10) for _ in range(length)], dtype=torch.float64)
+        sequences.append((new, old, rng.choice([-1.3, -0.2, 0.0, 0.4, 2.0]), weights))
+    return sequences
+
+
+def ours(orig, ref, average, max_tokens, lam, clip_low, clip_high):
+    lengths = [len(s[0]) for s in orig + ref]
+    coefficients = sequence_coefficients(lengths, average, max_tokens, over=lengths[: len(orig)])
+    each = torch.tensor(lengths)
+    loss, _ = tapo_loss(
+        torch.cat([s[0] for s in orig + ref]),
+        torch.cat([s[1] for s in orig + ref]),
+        torch.tensor([s[2] for s in orig + ref], dtype=torch.float64).repeat_interleave(each),
+        coefficients.double().repeat_interleave(each),
+        torch.tensor([False] * len(orig) + [True] * len(ref)).repeat_interleave(each),
+        torch.cat([s[3] for s in orig + ref]),
+        lam=lam,
+        clip_low=clip_low,
+        clip_high=clip_high,
+    )
+    return loss
+
+
+@pytest.mark.parametrize("average", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("counts", [(6, 4), (5, 0), (1, 1)])
+@pytest.mark.parametrize("lam", [0.0, 0.7])
+def test_loss_and_gradient_are_those_of_the_reference(average, counts, lam):
+    rng = random.Random(f"{average} {counts}")
+    orig, ref = random_sequences(rng, counts[0]), random_sequences(rng, counts[1])
+    expected = plain_loss(orig, orig, average, 12, 0.2, 0.28, weighted=False)
+    if ref:
+        expected = expected + lam * plain_loss(ref, orig, average, 12, 0.2, 0.28, weighted=True)
+    leaves = [s[0] for s in orig + ref]
+    loss = ours(orig, ref, average, 12, lam, 0.2, 0.28)
+    assert abs(loss.item() - expected.item()) < 1e-6
+    wanted = torch.autograd.grad(expected, leaves, allow_unused=True)
+    for leaf, mine, theirs in zip(leaves, torch.autograd.grad(loss, leaves), wanted):
+        theirs = torch.zeros_like(leaf) if theirs is None else theirs
+        assert (mine - theirs).abs().max() < 1e-6
+    if lam == 0:
+        grpo = plain_loss(orig, orig, average, 12, 0.2, 0.28, weighted=False)
+        assert abs(loss.item() - grpo.item()) < 1e-6
+
+
+def test_clip_takes_the_gradient_only_on_the_side_that_gains():
+    old = torch.zeros(4)
+    new = torch.tensor([0.5, 0.5, -0.5, -0.5], requires_grad=True)
+    loss, clipped = clipped_surrogate(new, old, torch.tensor([1.0, -1.0, 1.0, -1.0]), 0.2, 0.3)
+    loss.sum().backward()
+    assert clipped.tolist() == [True, False, False, True]
+    assert torch.allclose(loss, torch.tensor([-1.3, math.exp(0.5), -math.exp(-0.5), 0.8]))
+    assert (new.grad != 0).tolist() == [False, True, True, False]
+
+
+@SETTINGS
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_advantages(rewards):
+    table = group_advantages(torch.tensor(rewards))
+    for row, group in zip(table.tolist(), rewards):
+        assert row == pytest.approx(plain_advantages(group), abs=1e-4)
+        if len(set(group)) == 1:
+            assert row == [0.0] * len(group)  # exactly, never NaN
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ValueError, match="at least 2 responses"):
+        group_advantages(torch.ones(3, 1))
+
+
+def test_k3_is_unbiased_nonnegative_and_zero_for_equal_policies():
+    torch.manual_seed(0)
+    p, q = torch.randn(2, 9, dtype=torch.float64).log_softmax(-1)
+    estimates = k3_kl(p, q)
+    assert (estimates >= 0).all()
+    assert torch.isclose((p.exp() * estimates).sum(), (p.exp() * (p - q)).sum())
+    assert k3_kl(p, p).abs().max() == 0
+
+
+def test_ots_weights():
+    logprobs = torch.tensor([-0.1, -9.0, -2.0, 0.0], requires_grad=True)
+    entropy = torch.tensor([0.1, 0.2, 6.0, 0.0])
+    weights = ots_weights(logprobs, entropy)
+    assert weights.tolist() == pytest.approx([1.0, 0.01, 10.0, 1.0])
+    assert not weights.requires_grad
+
+
+def test_selection_takes_only_eligible_queries_and_their_own_responses():
+    correct = [[True] * 8, [False] * 8, [True] * 2 + [False] * 6, [True] * 7 + [False], [True, False] * 4]
+    candidates = select_candidates(correct, 2, 4, 4, random.Random(0))
+    assert sorted({q for q, _, _ in candidates}) == [2, 4]
+    assert len(candidates) == 8
+    for query, negative, positive in candidates:
+        assert not correct[query][negative] and correct[query][positive]
+    assert len({(q, n) for q, n, _ in candidates}) == 8  # no y- twice
+    assert {n for _ in range(50) for _, n, _ in select_candidates([correct[2]], 2, 4, 2, random.Random(_))} == set(
+        range(2, 8)
+    )
+    assert len({p for i in range(50) for _, _, p in select_candidates([correct[2]], 2, 4, 2, random.Random(i))}) == 2
+
+
+def test_reference_advantages_by_hand():
+    rewards = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    ref_rewards, query = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 1, 1])
+    own = reference_advantages(ref_rewards, query, rewards, "query")
+    assert own.tolist() == pytest.approx([0.75 / 3**0.5 * 4, -0.25 / 3**0.5 * 4, 1.0, 1.0], abs=1e-4)
+    group = reference_advantages(ref_rewards, query, rewards, "group")
+    assert group.tolist() == pytest.approx([1.0, -1.0, 0.0, 0.0], abs=1e-4)
+    assert group.tolist()[2:] == [0.0, 0.0]
+    batch = reference_advantages(ref_rewards, query, rewards, "batch")
+    assert batch.tolist() == pytest.approx(plain_advantages([1.0, 0.0, 1.0, 1.0]), abs=1e-4)
+    for baseline in ("query", "group", "batch"):
+        assert reference_advantages(torch.tensor([]), torch.tensor([], dtype=torch.long), rewards, baseline).shape == (
+            0,
+        )

@@ -1,0 +1,155 @@
+"""The trainer's log-probabilities and entropies, loading and saving (invariants 2, 6, 7, 10, 11)."""
+
+import copy
+import random
+
+import pytest
+import torch
+from tiny import logprobs_one_at_a_time, make_model, make_tokenizer
+from transformers import AutoModelForCausalLM
+
+import policy
+from policy import Policy, micro_batches
+
+
+def rows(count=7, seed=0):
+    rng = random.Random(seed)
+
+    def ids(low, high):
+        return [rng.randrange(97) for _ in range(rng.randint(low, high))]
+
+    return [ids(1, 30) for _ in range(count)], [ids(1, 20) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_logprobs_and_entropy_are_those_of_one_plain_forward_a_row(kind, chunk):
+    model, (prompts, responses) = make_model(kind), rows()
+    logprobs, entropy = Policy(model, chunk)(prompts, responses, 0.7)
+    reference = copy.deepcopy(model)
+    wanted = [logprobs_one_at_a_time(reference, p, r, 0.7) for p, r in zip(prompts, responses)]
+    assert torch.allclose(logprobs.double(), torch.cat([w[0] for w in wanted]), atol=1e-4)
+    assert torch.allclose(entropy.double(), torch.cat([w[1] for w in wanted]), atol=1e-4)
+    assert not entropy.requires_grad
+
+
+def gradient(model, prompts, responses, coefficients, batches, chunk=1024):
+    model.zero_grad()
+    network = Policy(model, chunk)
+    for batch in batches:
+        logprobs, _ = network([prompts[i] for i in batch], [responses[i] for i in batch], 0.7)
+        lengths = torch.tensor([len(responses[i]) for i in batch])
+        weights = torch.tensor([coefficients[i] for i in batch]).repeat_interleave(lengths)
+        (weights * logprobs).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def test_the_gradient_does_not_depend_on_micro_batches_padding_or_order():
+    model, (prompts, responses) = make_model(sharp=1.0), rows(12)
+    rng = random.Random(1)
+    coefficients = [rng.gauss(0, 1) for _ in prompts]
+    every = list(range(12))
+    one_by_one = gradient(model, prompts, responses, coefficients, [[i] for i in every])
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses)]
+    shuffled = rng.sample(every, 12)
+    for batches, chunk in (
+        ([every], 1024),
+        ([every], 5),
+        ([shuffled[:5], shuffled[5:]], 1024),
+        (micro_batches(lengths, 60), 1024),
+    ):
+        other = gradient(model, prompts, responses, coefficients, batches, chunk)
+        assert (other - one_by_one).norm() / one_by_one.norm() < 1e-5
+
+
+def test_every_response_token_is_learnt_the_end_token_too_and_nothing_of_the_prompt():
+    """The pad id is the end id here, as in many models: a mask of ids != pad would lose the first end token."""
+    model = make_model(eos=(0,))
+    prompts, responses = [[5, 0, 7], [4]], [[9, 3, 0], [8, 0]]
+    logprobs, _ = Policy(model)(prompts, responses)
+    assert logprobs.shape == (5,)
+    for place, (prompt, response, t) in enumerate(
+        [(prompts[i], responses[i], t) for i in range(2) for t in range(len(responses[i]))]
+    ):
+        logits = model(torch.tensor([prompt + response[:t]])).logits[0, -1]
+        assert torch.isclose(logprobs[place], logits.log_softmax(-1)[response[t]], atol=1e-4)
+
+
+def test_peak_memory_is_one_chunk_of_logits():
+    """No tensor with a vocabulary axis and more rows than a chunk is ever made, forward or backward."""
+    vocab, chunk = 997, 16
+    model = make_model(vocab=vocab)
+    prompts, responses = [[1, 2]] * 4, [[3] * 50] * 4
+    widest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+            nonlocal widest
+            out = operator(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, (tuple, list)) else [out]:
+                if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.shape[-1] == vocab:
+                    widest = max(widest, tensor.numel() // vocab)
+            return out
+
+    with Watch():
+        logprobs, _ = Policy(model, chunk)(prompts, responses)
+        logprobs.sum().backward()
+    assert widest == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
+    with Watch():
+        model(torch.tensor([[1] * 50] * 4))
+    assert widest >= 200  # the plain way: what the watch would have seen
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget():
+    rng = random.Random(0)
+    lengths = [rng.randint(1, 50) for _ in range(200)] + [500]
+    batches = micro_batches(lengths, 128)
+    assert sorted(i for batch in batches for i in batch) == list(range(201))
+    assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 128 for b in batches)
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in batches)
+    assert padded < 1.15 * sum(lengths)
+
+
+def test_bfloat16_computes_over_float32_weights():
+    model, (prompts, responses) = make_model(sharp=1.0), rows(2)
+    exact, _ = Policy(model)(prompts, responses)
+    with torch.autocast("cpu", torch.bfloat16):
+        logprobs, entropy = Policy(model)(prompts, responses)
+    logprobs.sum().backward()
+    assert logprobs.dtype == entropy.dtype == torch.float32
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+    assert 0 < (logprobs - exact).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_save_and_load(tmp_path, tied):
+    model, tokenizer = make_model(vocab=600, tied=tied), make_tokenizer(["some text to merge"])
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(0.1)  # as training would move it
+    policy.save(model, tokenizer, tmp_path / "model")
+    loaded, loaded_tokenizer = policy.load(str(tmp_path / "model"))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    for other in (loaded, theirs):
+        assert (other.get_input_embeddings().weight is other.get_output_embeddings().weight) == tied
+        for (name, p), (other_name, q) in zip(model.named_parameters(), other.named_parameters()):
+            assert name == other_name and torch.equal(p, q) and q.dtype == torch.float32
+    assert loaded_tokenizer("some text").input_ids == tokenizer("some text").input_ids
+    assert policy.eos_ids(loaded, loaded_tokenizer) == {1}
+    with pytest.raises(FileExistsError):
+        policy.save(model, tokenizer, tmp_path / "model")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_every_end_token_of_the_generation_config_counts():
+    model, tokenizer = make_model(eos=(1, 7)), make_tokenizer(["x"])
+    assert policy.eos_ids(model, tokenizer) == {1, 7}
+    model.generation_config.eos_token_id = None
+    assert policy.eos_ids(model, tokenizer) == {tokenizer.eos_token_id}
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no model"):
+        policy.load(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="no model could be loaded"):
+        policy.load(str(tmp_path))

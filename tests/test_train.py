@@ -1,0 +1,325 @@
+"""The loop: its gradient against a float64 reference, learning, and the real path end to end."""
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import logprobs_one_at_a_time, make_model, make_tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import cli
+import coldstart
+import data
+import flags
+import policy
+import report
+import toy
+import train
+from reflect import SYNTHESIS
+from train import Rollout, Trainer, queries_of_step
+from verifier import verify
+
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl"
+STAND_IN = [
+    {"problem": "Ann has 3 red and 4 blue marbles. How many marbles has she?", "answer": "7"},
+    {"problem": "A bus holds 40 people. How many do 3 buses hold?", "answer": 120},
+    {"problem": "Ben reads 5 pages a day. How many pages does he read in two weeks?", "answer": "70"},
+]
+
+
+def toy_trainer(*argv, seed=0, problems=None):
+    """A trainer of an untrained toy model, without dropout of anything: steps are small and exact."""
+    args = flags.parse(["--queries", "8", *argv])
+    flags.settle(args, is_toy=True)
+    torch.manual_seed(seed)
+    return Trainer(args, toy.model(), toy.tokenizer(), problems or toy.problems()[0])
+
+
+def made_up_rollouts(count, constructed, seed):
+    rng = random.Random(seed)
+    rollouts = []
+    for i in range(count):
+        prompt = [rng.randrange(2, 120) for _ in range(rng.randint(2, 9))]
+        ids = [rng.randrange(2, 120) for _ in range(rng.randint(1, 20))] + [1]
+        logprobs = None if constructed else [-1.0] * len(ids)
+        advantage = rng.choice([-1.5, 0.0, 0.7])
+        rollouts.append(Rollout(i, prompt, ids, "", 1.0, logprobs=logprobs, advantage=advantage))
+    return rollouts
+
+
+@pytest.mark.parametrize("average", ["token", "sequence", "constant"])
+def test_the_update_s_gradient_is_that_of_the_equations(average):
+    """Policy, OTS weights, both losses and the KL, one row at a time in float64 (invariant 1; temperature 0.8)."""
+    flags_given = ["--average", average, "--lam", "0.6", "--kl", "0.3", "--temperature", "0.8"]
+    trainer = toy_trainer(*flags_given, "--micro-batch-tokens", "90", "--max-grad-norm", "1e9")
+    start = copy.deepcopy(trainer.model).double()
+    with torch.no_grad():
+        for p in trainer.model.parameters():
+            p.add_(0.02 * torch.randn_like(p))
+    exact = copy.deepcopy(trainer.model).double()
+    orig, ref = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1)
+
+    def coefficient(rollout):
+        if average == "token":
+            return 1 / sum(len(r.ids) for r in orig)
+        return 1 / len(orig) / (len(rollout.ids) if average == "sequence" else 60)
+
+    expected, losses = 0.0, [0.0, 0.0]
+    for which, group in enumerate((orig, ref)):
+        for rollout in group:
+            logprobs, entropy = logprobs_one_at_a_time(exact, rollout.prompt, rollout.ids, 0.8)
+            surrogate = -(logprobs - logprobs.detach()).exp() * rollout.advantage
+            if which == 1:
+                surrogate = surrogate * (logprobs + entropy).detach().exp().clamp(0.01, 10)
+            losses[which] += coefficient(rollout) * surrogate.sum().item()
+            expected = expected + (0.6 if which else 1.0) * coefficient(rollout) * surrogate.sum()
+            if which == 0:
+                reference, _ = logprobs_one_at_a_time(start, rollout.prompt, rollout.ids, 0.8)
+                difference = reference.detach() - logprobs
+                expected = expected + 0.3 * coefficient(rollout) * (difference.exp() - difference - 1).sum()
+    expected.backward()
+    wanted = torch.cat([p.grad.flatten() for p in exact.parameters()])
+
+    got = []
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda: (got.extend(p.grad.flatten() for p in trainer.model.parameters()), step())
+    figures = trainer.update(orig, ref, 0)
+    assert (torch.cat(got).double() - wanted).norm() / wanted.norm() < 1e-5
+    assert figures["loss_orig"] == pytest.approx(losses[0], abs=1e-5)
+    assert figures["loss_ref"] == pytest.approx(losses[1], abs=1e-5)
+    assert figures["grad_norm"] == pytest.approx(wanted.norm().item(), rel=1e-4)
+
+
+def weights_after(orig, ref, *argv):
+    trainer = toy_trainer(*argv)
+    trainer.update(orig, ref, 9)
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_lambda_0_and_nothing_constructed_are_grpo_exactly():
+    orig, ref = made_up_rollouts(6, False, 2), made_up_rollouts(4, True, 3)
+    grpo = weights_after(orig, [], "--algo", "grpo")
+    assert torch.equal(grpo, weights_after(orig, []))
+    silent = weights_after(orig, ref, "--lam", "0", "--micro-batch-tokens", "10000")
+    assert (silent - grpo).abs().max() < 1e-6  # other micro-batches, so equal up to rounding
+    assert (weights_after(orig, ref) - grpo).abs().max() > 1e-5
+
+
+def test_a_turn_is_learnt_from_constructions_and_only_from_them():
+    """The heart of TAPO: a continuation that the policy never samples becomes likely under the plain prompt."""
+    torch.manual_seed(0)
+    model, tokenizer = toy.model(), toy.tokenizer()
+    problem = toy.problems()[0][0]
+    answer = int(problem.answer)
+    wrong, fixed = (
+        toy.solution(problem.question, guesses) for guesses in ([answer % 10 + 1], [answer % 10 + 1, answer])
+    )
+    prompt = data.prompt_ids(tokenizer, problem.question)
+    wrong_ids, fixed_ids = (tokenizer(text).input_ids + [1] for text in (wrong, fixed))
+    coldstart.finetune(model, [[(prompt, wrong_ids)]] * 10, 10, 3e-3, 1)
+    kept = len(wrong_ids) - 4
+
+    def turn_probability(trainer):
+        with torch.no_grad():
+            return trainer.network([prompt], [fixed_ids])[0][kept].exp().item()
+
+    probabilities = {}
+    for lam in ("1", "0"):
+        trainer = toy_trainer("--lam", lam, "--lr", "1e-3", "--kl", "0")
+        trainer.model.load_state_dict(model.state_dict())
+        before = turn_probability(trainer)
+        for step in range(80):
+            orig = [Rollout(0, prompt, wrong_ids, wrong, 0.0, logprobs=[0.0] * len(wrong_ids), advantage=0.0)]
+            ref = [Rollout(0, prompt, fixed_ids, fixed, 1.0, advantage=1.0)]
+            trainer.update(orig, ref, 10 + step)
+        probabilities[lam] = before, turn_probability(trainer)
+    assert probabilities["0"][0] < 0.02
+    assert probabilities["1"][1] > 0.5
+    assert probabilities["0"][1] == pytest.approx(probabilities["0"][0], rel=1e-3)
+
+
+def test_grpo_learns():
+    """One answer is right for every question. From one in ten, 16 steps make it likelier than not; a loss with a
+    wrong sign, scale or mask does not get there."""
+    problems = [data.Problem(f"{i} * x + 1 = 1", "3") for i in range(2, 10)]
+    tokenizer, rng = toy.tokenizer(), random.Random(0)
+
+    def answers():
+        while True:
+            texts = [(p.question, f"\\boxed{{ {rng.randint(1, 10)} }}") for p in problems for _ in range(4)]
+            yield [(data.prompt_ids(tokenizer, q), [*tokenizer(a).input_ids, 1]) for q, a in texts]
+
+    trainer = toy_trainer("--algo", "grpo", "--lr", "1e-3", "--kl", "0", problems=problems)
+    coldstart.finetune(trainer.model, answers(), 40, 3e-3, 10)
+    accuracies = [trainer.step(number)[0]["accuracy"] for number in range(16)]
+    assert accuracies[0] < 0.3
+    assert accuracies[-1] > 0.7
+
+
+def test_every_problem_comes_once_an_epoch_and_again_the_same_for_the_same_seed():
+    seen = [q for number in range(5) for q in queries_of_step(20, 8, 3, number)]
+    assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
+    assert seen[:20] != seen[20:]
+    assert queries_of_step(20, 8, 3, 4) == seen[32:] != queries_of_step(20, 8, 4, 4)
+
+
+@pytest.fixture(scope="module")
+def real_path(tmp_path_factory):
+    """A model folder as users have them (Qwen3 architecture, byte-level tokeniser, chat template) and a problem file.
+    The model has learnt, of a few problems by heart, to answer rightly or wrongly, and to perform the synthesis
+    task."""
+    folder = tmp_path_factory.mktemp("real")
+    rows = [json.loads(line) for line in GSM8K.open()][:3] if GSM8K.is_file() else STAND_IN
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = data.load(str(folder / "problems.jsonl"))
+    template = data.TEMPLATES
+    plain = [template.plain.format(question=p.question) for p in problems]
+    tokenizer = make_tokenizer([*plain, SYNTHESIS] * 3, vocab=900)
+    model = make_model(vocab=len(tokenizer), hidden=64, context=2048, eos=(tokenizer.eos_token_id,), sharp=1.0)
+
+    def learnt(text, response):
+        ids = tokenizer(response, add_special_tokens=False).input_ids
+        return data.prompt_ids(tokenizer, text), [*ids, tokenizer.eos_token_id]
+
+    right = [f"The sum gives \\boxed{{{p.answer}}}." for p in problems]
+    wrong = [f"The sum gives \\boxed{{{p.answer}0}}." for p in problems]
+    examples = [learnt(q, a) for q, r, w in zip(plain, right, wrong) for a in (r, w)]
+    for p, r, w in zip(problems, right, wrong):
+        rewritten = f"{w} Wait, that is too much. It is \\boxed{{{p.answer}}}."
+        output = f"<analysis>Too much.</analysis><reconstruction>{rewritten}</reconstruction>"
+        examples.append(learnt(template.synthesis.format(question=p.question, wrong=w, right=r), output))
+    coldstart.finetune(model, [examples] * 90, 90, 6e-3, 10)
+    policy.save(model, tokenizer, folder / "model")
+    return folder
+
+
+def run_train(monkeypatch, capsys, *argv):
+    monkeypatch.setattr("sys.argv", ["train.py", *map(str, argv)])
+    train.main()
+    return capsys.readouterr().out
+
+
+def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
+    """Sampling, verifying, two TAPO steps with constructions, saving, loading the result as any transformers model."""
+    out = tmp_path / "run"
+    sizes = ["--queries", 6, "--k", 8, "--n-neg", 2, "--max-new-tokens", 60, "--max-synthesis-tokens", 120]
+    printed = run_train(
+        monkeypatch, capsys, "--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", out,
+        "--eval-data", real_path / "problems.jsonl", "--steps", 2, "--lr", 1e-4, *sizes,
+    )  # fmt: skip
+    assert "DSR" in printed and str(out) in printed
+
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").open()]
+    assert [m["step"] for m in metrics] == [1, 2]
+    for m in metrics:
+        assert m["tried"] >= m["parsed"] >= m["verbatim"] >= m["kept"] >= m["correct"] > 0
+        assert m["nonzero_advantage"] > 0 and m["gap_max"] < 1e-4 and m["grad_norm"] > 0
+        assert sum(m["outcomes"].values()) == m["tried"] and m["outcomes"]["kept"] == m["kept"]
+        needed = (
+            "reward_mean accuracy zero_variance eligible_queries ots_weight loss_orig loss_ref entropy clip_fraction"
+        )
+        needed += " length_mean length_max cut gap_mean seconds_sampling seconds_training tokens_sampled tokens_trained"
+        assert all(isinstance(m[name], (int, float)) for name in needed.split())
+
+    config = json.loads((out / "config.json").read_text())
+    assert config["flags"]["steps"] == 2 and config["torch"] == torch.__version__ and "commit" in config
+    answers = {p.question: p.answer for p in data.load(str(real_path / "problems.jsonl"))}
+    kept = [row for row in map(json.loads, (out / "trajectories.jsonl").open()) if row["outcome"] == "kept"]
+    for row in kept:
+        assert row["wrong"].startswith(row["prefix"]) and "".join(row["tokens"]).startswith(row["prefix"] + row["turn"])
+        assert len(row["tokens"]) == len(row["ots_weights"]) and all(0.01 <= w <= 10 for w in row["ots_weights"])
+        assert row["reward"] == verify(row["prefix"] + row["turn"], answers[row["question"]])
+        assert verify(row["right"], answers[row["question"]]) and not verify(row["wrong"], answers[row["question"]])
+
+    before = AutoModelForCausalLM.from_pretrained(real_path / "model")
+    after, tokenizer = AutoModelForCausalLM.from_pretrained(out / "model"), AutoTokenizer.from_pretrained(out / "model")
+    assert after.get_input_embeddings().weight is after.get_output_embeddings().weight
+    assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters()))
+    assert all(p.dtype == torch.float32 for p in after.parameters())
+    assert tokenizer.chat_template
+
+    monkeypatch.setattr("sys.argv", ["report.py", str(out), "-n", "1"])
+    report.main()
+    shown = capsys.readouterr().out
+    assert f"[{kept[-1]['prefix'].strip()}]" in shown and f"[{kept[-1]['turn'].strip()}]" in shown
+
+    rerun = tmp_path / "again"
+    run_train(
+        monkeypatch, capsys, "--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", rerun,
+        "--steps", 2, "--lr", 1e-4, *sizes,
+    )  # fmt: skip
+    weights = (out / "model" / "model.safetensors").read_bytes()
+    assert weights == (rerun / "model" / "model.safetensors").read_bytes()  # the seed decides everything
+
+
+def refused(monkeypatch, capsys, *argv, program=train):
+    monkeypatch.setattr("sys.argv", ["program", *map(str, argv)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(program.main)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: ") and said.count("\n") == 0
+    return said
+
+
+def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
+    model, problems = real_path / "model", real_path / "problems.jsonl"
+
+    def says(*argv):
+        return refused(monkeypatch, capsys, "--model", model, "--out", tmp_path / "new", *argv)
+
+    assert "no data file" in says("--data", tmp_path / "absent.jsonl")
+    for text, complaint in [
+        ("", "holds no problems"),
+        ('{"problem": "1+1?", "answer": "2"}\n{"problem": "2+2?"}\n', "line 2: the field answer is missing"),
+        ('{"problem": "1+1?", "answer": ["2"]}\n', "line 1: the field answer"),
+        ('{"problem": "1+1?", "answer": ""}\n', "line 1: the field answer"),
+        ('{"answer": "2"}\n', "line 1: the field problem/question"),
+        ("[1]\n", "line 1"),
+        ("{\n", "line 1"),
+    ]:
+        (tmp_path / "bad.jsonl").write_text(text)
+        assert complaint in says("--data", tmp_path / "bad.jsonl")
+    assert "raise --k" in says("--data", problems, "--k", 5, "--n-pos", 2, "--n-neg", 4)
+    assert "at least 2" in says("--data", problems, "--k", 1)
+    assert "invalid choice: 'ppo'" in says("--data", problems, "--algo", "ppo")
+    assert "--lr must be above 0" in says("--data", problems, "--lr", 0)
+    assert "context holds 2048" in says("--data", problems, "--max-new-tokens", 2040)
+    assert "holds no model" in says("--data", problems, "--model", tmp_path)
+    assert "no model could be loaded" in says("--data", problems, "--model", "no/such-model-anywhere")
+    assert "there is no folder" in says("--data", problems, "--model", tmp_path / "absent")
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("precious\n")
+    given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", tmp_path / "run"]
+    assert "not empty" in refused(monkeypatch, capsys, *given)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == "precious\n"
+
+
+def test_an_interrupted_run_keeps_its_model(real_path, tmp_path, monkeypatch, capsys):
+    steps = []
+
+    def step(self, number):
+        steps.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return original(self, number)
+
+    original = Trainer.step
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("sys.argv", [
+        "train.py", "--model", str(real_path / "model"), "--data", str(real_path / "problems.jsonl"), "--n-neg", "2",
+        "--out", str(tmp_path / "run"), "--queries", "2", "--max-new-tokens", "30", "--max-synthesis-tokens", "99",
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(train.main)
+    assert stopped.value.code == 130 and steps == [0, 1]
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
