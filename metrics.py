@@ -99,13 +99,13 @@ class Tally:
         }
 
 
-def trajectories(attempts, step: int, questions: list[str], tokenizer, limit: int) -> list[dict]:
+def trajectories(attempts, tokenizer, limit: int) -> list[dict]:
     """Rows for trajectories.jsonl: kept constructions first, then thrown-away ones with their reason."""
     ordered = sorted(attempts, key=lambda attempt: attempt.rollout is None)
     rows = []
     for attempt in islice(ordered, limit):
         made, rollout = attempt.construction, attempt.rollout
-        row = {"step": step, "question": questions[attempt.query], "outcome": made.outcome}
+        row = {"question": attempt.problem.question, "outcome": made.outcome}
         row |= {"wrong": attempt.wrong.text, "right": attempt.right.text, "analysis": made.analysis}
         row |= {"prefix": made.prefix, "turn": made.turn}
         if rollout:

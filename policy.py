@@ -82,29 +82,46 @@ def compute_precision(device: str):
 
 
 def load(path: str, device: str = "cpu"):
-    """The causal LM and tokeniser of a local folder or hub id: (model in float32, tokeniser).
+    """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`."""
+    tokenizer = load_tokenizer(path)
+    return load_model(path, device), tokenizer
 
-    Raises ValueError with a sentence for people when there is no such model, or we would train it wrongly."""
+
+def load_tokenizer(path: str):
+    """The tokeniser of a local folder or hub id. Raises ValueError with a sentence when there is none."""
     looks_local = path.startswith(("/", ".", "~")) or path.count("/") > 1  # no hub id does
     if looks_local and not Path(path).is_dir():
         raise ValueError(f"there is no folder {path}: give a model folder in transformers' format, or a hub id")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
-    disable_progress_bar()  # transformers' own, one for each small step
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+    with _loading(path):
+        return AutoTokenizer.from_pretrained(path)
+
+
+def load_model(path: str, device: str = "cpu"):
+    """The causal LM of a local folder or hub id, in float32 and evaluation mode. Raises ValueError with a sentence when
+    there is none, or when its logits are not what `Policy` would compute."""
+    with _loading(path):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
     model = model.to(device).eval()
     with torch.no_grad():
         ids = torch.arange(4, device=device)[None]
-        outputs = model(input_ids=ids, output_hidden_states=False).logits
+        theirs = model(input_ids=ids).logits
         ours = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
-    if not torch.allclose(outputs, ours, atol=1e-4, rtol=1e-4):
+    if not torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4):
         raise ValueError(f"{path}: this model changes its logits after the output layer, which policy.py does not know")
-    return model, tokenizer
+    return model
+
+
+@contextlib.contextmanager
+def _loading(path: str):
+    """What transformers may raise in here, as one sentence."""
+    disable_progress_bar()  # transformers' own, one for each small thing
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
 
 
 def eos_ids(model, tokenizer) -> set[int]:
@@ -122,8 +139,8 @@ def save(model, tokenizer, folder: str | Path):
     if folder.exists():
         raise FileExistsError(f"{folder} exists already")
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    disable_progress_bar()
     try:
-        disable_progress_bar()
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
         scratch.rename(folder)

@@ -63,6 +63,7 @@ class Attempt:
     """A construction that was tried: of what, and what became of it."""
 
     query: int
+    problem: data.Problem
     wrong: Rollout
     right: Rollout
     construction: Construction
@@ -118,9 +119,8 @@ class Trainer:
         """G_orig: K verified responses to each query."""
         prompts = [self.prompts[q] for q in queries]
         groups = []
-        for i, completions in enumerate(
-            self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
-        ):
+        sampled = self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
+        for i, completions in enumerate(sampled):
             groups.append([])
             for c in completions:
                 judged = evaluation.judge(c, self.tokenizer, self.problems[queries[i]].answer, i)
@@ -136,16 +136,17 @@ class Trainer:
         attempts, prompts = [], []
         for query, negative, positive in select_candidates(correct_QK, args.n_pos, args.n_neg, args.m_max, rng):
             wrong, right = groups[query][negative], groups[query][positive]
-            question = self.problems[queries[query]].question
-            prompts.append(self.prompt(self.templates.synthesis, question=question, wrong=wrong.text, right=right.text))
-            attempts.append(Attempt(query, wrong, right, Construction("too_long_prompt")))
+            problem = self.problems[queries[query]]
+            fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
+            prompts.append(self.prompt(self.templates.synthesis, **fields))
+            attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
         outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
         for i, [output] in zip(fitting, outputs):
-            self.construct(attempts[i], output, self.problems[queries[attempts[i].query]].answer)
+            self.construct(attempts[i], output)
         return attempts, sum(len(output.ids) for [output] in outputs)
 
-    def construct(self, attempt: Attempt, output: Completion, answer: str):
+    def construct(self, attempt: Attempt, output: Completion):
         """Parse, check and splice a synthesis output; what is kept is verified like any response."""
         wrong = attempt.wrong
         attempt.construction = made = construct(
@@ -154,12 +155,14 @@ class Trainer:
             finished=output.finished,
             decode=self.decode,
             encode=self.encode,
-            eos_id=self.tokenizer.eos_token_id,
+            eos_id=attempt.right.ids[-1],  # a right response ended, and so
             max_tokens=self.args.max_new_tokens,
         )
         if made.outcome == "kept":
             text = made.prefix + made.turn
-            attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, float(verify(text, answer)))
+            attempt.rollout = Rollout(
+                attempt.query, wrong.prompt, made.ids, text, float(verify(text, attempt.problem.answer))
+            )
 
     def update(self, orig: list[Rollout], ref: list[Rollout], number: int) -> dict:
         """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) (+ kl * KL to the start, on G_orig)."""
@@ -220,12 +223,6 @@ class Trainer:
                 prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed, progress=progress
             )
 
-    def shown(self, attempts: list[Attempt], number: int) -> list[dict]:
-        """Some constructions of a step, for people to read."""
-        queries = queries_of_step(len(self.problems), self.args.queries, self.args.seed, number)
-        questions = [self.problems[q].question for q in queries]
-        return metrics.trajectories(attempts, number + 1, questions, self.tokenizer, self.args.keep_trajectories)
-
     def evaluate(self, problems: list[data.Problem]) -> dict:
         """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""
 
@@ -269,9 +266,9 @@ def set_up(args) -> tuple[Trainer, list[data.Problem], Run]:
     if args.model == "toy" and not Path(path).exists():
         print(f"making the toy's cold start, once, in {path}", flush=True)
         coldstart.toy_coldstart(path)
-    model, tokenizer = policy.load(path, device)
+    tokenizer = policy.load_tokenizer(path)
     flags.settle(args, toy.speaks(tokenizer))
-    return Trainer(args, model, tokenizer, problems), held_out, run
+    return Trainer(args, policy.load_model(path, device), tokenizer, problems), held_out, run
 
 
 def main():
@@ -280,21 +277,21 @@ def main():
     with cli.bad_input():
         trainer, held_out, run = set_up(args)
     run.start(vars(args))
-    print(
-        f"{args.algo} on {args.data}: {len(trainer.problems)} problems, {args.steps} steps, into {run.folder}",
-        flush=True,
-    )
+    scale = f"{len(trainer.problems)} problems, {args.steps} steps"
+    print(f"{args.algo} on {args.data}: {scale}, into {run.folder}", flush=True)
     before = trainer.evaluate(held_out) if held_out else None
     bar = tqdm(range(args.steps), desc=args.algo, unit="step")
     try:
         for number in bar:
             figures, attempts = trainer.step(number)
             run.append("metrics.jsonl", [figures])
-            run.append("trajectories.jsonl", trainer.shown(attempts, number))
+            shown = metrics.trajectories(attempts, trainer.tokenizer, args.keep_trajectories)
+            run.append("trajectories.jsonl", [{"step": number + 1} | row for row in shown])
             bar.set_postfix_str(metrics.headline(figures))
     finally:
         bar.close()
         run.save_model(trainer.model, trainer.tokenizer)
+        print(f"wrote {run.folder}/model", flush=True)
     if held_out:
         print(metrics.closing(before, trainer.evaluate(held_out)))
     print(metrics.next_steps(run.folder, args.algo, args.eval_data or args.data))
