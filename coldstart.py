@@ -22,6 +22,7 @@ import toy
 STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
 PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
+SLIP_SHARE = 0.4  # of the synthesis examples: those whose y- holds a slip
 LEARNING_RATE, WARMUP = 3e-3, 50
 
 Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
@@ -55,24 +56,22 @@ def finetune(
 
 
 def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
-    """The toy's cold-start examples, without end. The synthesis task is learnt with y- and y+ of its prompt, too: it is
-    where the network sees several attempts in a row."""
+    """The toy's cold-start examples, a batch a step. Where its y- holds no slip, the synthesis task is learnt together
+    with the y- and y+ of its prompt: that is where the network sees several attempts in a row."""
     rng = random.Random(seed)
     problems, _ = toy.problems()
     wrong_id = tokenizer.convert_tokens_to_ids("wrong")
-
-    def example(text_and_response) -> Example:
-        text, response = text_and_response
-        given = data.prompt_ids(tokenizer, text)
-        learnt = tokenizer(response, add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
-        start = given.index(wrong_id) + 1 if wrong_id in given else len(given)
-        return given[:start], given[start:] + learnt
-
     for step in range(STEPS):
-        second, count = (toy.drill, DRILLS) if step < DRILL_SHARE * STEPS else (toy.synthesis, SYNTHESIS)
-        made = [toy.demonstration(rng.choice(problems), rng) for _ in range(PLAIN)]
-        made += [second(rng.choice(problems), rng) for _ in range(count)]
-        yield [example(pair) for pair in made]
+        made = [(toy.demonstration(rng.choice(problems), rng), False) for _ in range(PLAIN)]
+        if step < DRILL_SHARE * STEPS:
+            made += [(toy.drill(rng.choice(problems), rng), False) for _ in range(DRILLS)]
+        else:
+            slips = [rng.random() < SLIP_SHARE for _ in range(SYNTHESIS)]
+            made += [(toy.synthesis(rng.choice(problems), rng, slip), not slip) for slip in slips]
+        prompts = data.prompt_ids(tokenizer, [text for (text, _), _ in made])
+        responses = tokenizer([response + " <eos>" for (_, response), _ in made]).input_ids
+        starts = [p.index(wrong_id) + 1 if whole else len(p) for p, (_, whole) in zip(prompts, made)]
+        yield [(p[:start], p[start:] + r) for p, r, start in zip(prompts, responses, starts)]
 
 
 def toy_coldstart(folder: str | Path, seed: int = 0):

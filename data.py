@@ -71,11 +71,13 @@ def _field(row, names):
     return next((row[name] for name in names if name in row), None)
 
 
-def prompt_ids(tokenizer, text: str) -> list[int]:
-    """`text` as a user's turn in the tokeniser's chat template, up to where the response begins. A tokeniser without a
-    template (a base model) gets the text and a line break."""
-    if tokenizer.chat_template:
-        messages = [{"role": "user", "content": text}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return tokenizer(text, add_special_tokens=False).input_ids
-    return tokenizer(text + "\n").input_ids
+def prompt_ids(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Each text as a user's turn in the tokeniser's chat template, up to where the response begins. A tokeniser without
+    a template (a base model's) gets the text and a line break."""
+    if not texts:
+        return []
+    if not tokenizer.chat_template:
+        return tokenizer([text + "\n" for text in texts]).input_ids
+    turns = [[{"role": "user", "content": text}] for text in texts]
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return tokenizer(rendered, add_special_tokens=False).input_ids

@@ -53,7 +53,7 @@ def judge(completion, tokenizer, answer: str, problem: int) -> Response:
 
 def evaluate(sampler, tokenizer, templates, problems, n: int, **sampling) -> list[Response]:
     """n judged responses to each problem, problem by problem. `sampling` goes to `Sampler.sample`."""
-    prompts = [data.prompt_ids(tokenizer, templates.plain.format(question=p.question)) for p in problems]
+    prompts = data.prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems])
     groups = sampler.sample(prompts, n, **sampling)
     judged = [
         judge(completion, tokenizer, problem.answer, i)

@@ -82,7 +82,7 @@ class Trainer:
             model.parameters(), lr=args.lr, betas=(0.9, args.beta2), weight_decay=args.weight_decay
         )
         self.templates = evaluation.templates_for(tokenizer)
-        self.prompts = [self.prompt(self.templates.plain, question=p.question) for p in problems]
+        self.prompts = data.prompt_ids(tokenizer, [self.templates.plain.format(question=p.question) for p in problems])
         self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
         longest = max(range(len(problems)), key=lambda i: len(self.prompts[i]))
         if len(self.prompts[longest]) + args.max_new_tokens > self.context:
@@ -133,13 +133,14 @@ class Trainer:
         args = self.args
         correct_QK = [[rollout.reward > 0 for rollout in group] for group in groups]
         rng = random.Random(f"{args.seed} {number}")
-        attempts, prompts = [], []
+        attempts, texts = [], []
         for query, negative, positive in select_candidates(correct_QK, args.n_pos, args.n_neg, args.m_max, rng):
             wrong, right = groups[query][negative], groups[query][positive]
             problem = self.problems[queries[query]]
             fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-            prompts.append(self.prompt(self.templates.synthesis, **fields))
+            texts.append(self.templates.synthesis.format(**fields))
             attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
+        prompts = data.prompt_ids(self.tokenizer, texts)
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
         outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
         for i, [output] in zip(fitting, outputs):
@@ -206,9 +207,6 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad()
         return tally.figures() | {"grad_norm": norm.item()}
-
-    def prompt(self, template: str, **fields) -> list[int]:
-        return data.prompt_ids(self.tokenizer, template.format(**fields))
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -117,7 +117,7 @@ def test_a_turn_is_learnt_from_constructions_and_only_from_them():
     wrong, fixed = (
         toy.solution(problem.question, guesses) for guesses in ([answer % 10 + 1], [answer % 10 + 1, answer])
     )
-    prompt = data.prompt_ids(tokenizer, problem.question)
+    [prompt] = data.prompt_ids(tokenizer, [problem.question])
     wrong_ids, fixed_ids = (tokenizer(text).input_ids + [1] for text in (wrong, fixed))
     coldstart.finetune(model, [[(prompt, wrong_ids)]] * 10, 10, 3e-3, 1)
     kept = len(wrong_ids) - 4
@@ -150,7 +150,8 @@ def test_grpo_learns():
     def answers():
         while True:
             texts = [(p.question, f"\\boxed{{ {rng.randint(1, 10)} }}") for p in problems for _ in range(4)]
-            yield [(data.prompt_ids(tokenizer, q), [*tokenizer(a).input_ids, 1]) for q, a in texts]
+            prompts = data.prompt_ids(tokenizer, [q for q, _ in texts])
+            yield [(prompt, [*tokenizer(a).input_ids, 1]) for prompt, (_, a) in zip(prompts, texts)]
 
     trainer = toy_trainer("--algo", "grpo", "--lr", "1e-3", "--kl", "0", problems=problems)
     coldstart.finetune(trainer.model, answers(), 40, 3e-3, 10)
@@ -182,7 +183,7 @@ def real_path(tmp_path_factory):
 
     def learnt(text, response):
         ids = tokenizer(response, add_special_tokens=False).input_ids
-        return data.prompt_ids(tokenizer, text), [*ids, tokenizer.eos_token_id]
+        return data.prompt_ids(tokenizer, [text])[0], [*ids, tokenizer.eos_token_id]
 
     right = [f"The sum gives \\boxed{{{p.answer}}}." for p in problems]
     wrong = [f"The sum gives \\boxed{{{p.answer}0}}." for p in problems]
