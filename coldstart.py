@@ -22,7 +22,6 @@ import toy
 STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
 PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
-SLIP_SHARE = 0.4  # of the synthesis examples: those whose y- holds a slip
 LEARNING_RATE, WARMUP = 3e-3, 50
 
 Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
@@ -56,21 +55,18 @@ def finetune(
 
 
 def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
-    """The toy's cold-start examples, a batch a step. Where its y- holds no slip, the synthesis task is learnt together
-    with the y- and y+ of its prompt: that is where the network sees several attempts in a row."""
+    """The toy's cold-start examples, a batch a step. The synthesis task is learnt together with the y- and y+ of its
+    prompt: that is where the network sees several attempts in a row."""
     rng = random.Random(seed)
     problems, _ = toy.problems()
     wrong_id = tokenizer.convert_tokens_to_ids("wrong")
     for step in range(STEPS):
-        made = [(toy.demonstration(rng.choice(problems), rng), False) for _ in range(PLAIN)]
-        if step < DRILL_SHARE * STEPS:
-            made += [(toy.drill(rng.choice(problems), rng), False) for _ in range(DRILLS)]
-        else:
-            slips = [rng.random() < SLIP_SHARE for _ in range(SYNTHESIS)]
-            made += [(toy.synthesis(rng.choice(problems), rng, slip), not slip) for slip in slips]
-        prompts = data.prompt_ids(tokenizer, [text for (text, _), _ in made])
-        responses = tokenizer([response + " <eos>" for (_, response), _ in made]).input_ids
-        starts = [p.index(wrong_id) + 1 if whole else len(p) for p, (_, whole) in zip(prompts, made)]
+        second, count = (toy.drill, DRILLS) if step < DRILL_SHARE * STEPS else (toy.synthesis, SYNTHESIS)
+        made = [toy.demonstration(rng.choice(problems), rng) for _ in range(PLAIN)]
+        made += [second(rng.choice(problems), rng) for _ in range(count)]
+        prompts = data.prompt_ids(tokenizer, [text for text, _ in made])
+        responses = tokenizer([f"{response} <eos>" for _, response in made]).input_ids
+        starts = [p.index(wrong_id) + 1 if wrong_id in p else len(p) for p in prompts]
         yield [(p[:start], p[start:] + r) for p, r, start in zip(prompts, responses, starts)]
 
 

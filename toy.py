@@ -112,31 +112,16 @@ def demonstration(problem: Problem, rng: random.Random) -> tuple[str, str]:
     return TEMPLATES.plain.format(question=problem.question), solution(problem.question, [guess])
 
 
-def synthesis(problem: Problem, rng: random.Random, slip: bool = False) -> tuple[str, str]:
-    """(prompt text, output) of one demonstration of the synthesis task; its y- and y+ hold one to three attempts. With
-    `slip`, y- holds a wrong number or verdict, too: so it has to be copied and cannot be computed anew."""
+def synthesis(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    """(prompt text, output) of one demonstration of the synthesis task; its y- and y+ hold one to three attempts."""
     answer = int(problem.answer)
     wrong = wrong_guesses(answer, rng.choice((1, 1, 2, 3)), rng)
     right = wrong_guesses(answer, rng.choice((0, 0, 1, 2)), rng) + [answer]
     y_wrong, y_right = solution(problem.question, wrong), solution(problem.question, right)
-    y_wrong = slipped(y_wrong, rng) if slip else y_wrong
-    _, turn, correction = solution(problem.question, [wrong[-1], answer]).split(" ; ", 2)
-    kept = y_wrong.rsplit(" ; ", 1)[0]
     text = TEMPLATES.synthesis.format(question=problem.question, wrong=y_wrong, right=y_right)
-    analysis = turn.removeprefix("wait ")  # "10 is high"
-    reconstruction = f"{kept} ; {turn} ; {correction}"
+    analysis = solution(problem.question, [wrong[-1], answer]).split(" ; ")[1].removeprefix("wait ")  # "10 is high"
+    reconstruction = solution(problem.question, wrong + [answer])
     return text, f"<analysis> {analysis} </analysis> <reconstruction> {reconstruction} </reconstruction>"
-
-
-def slipped(response: str, rng: random.Random) -> str:
-    """`response` with a product, a sum or a verdict of one of its attempts replaced by another."""
-    attempts = response.split(" ; ")
-    place = rng.choice([i for i, said in enumerate(attempts) if said.startswith("try")])
-    words = attempts[place].split()  # try 10 : 40 + 8 = 48 high
-    word = rng.choice((3, 7, 8))
-    words[word] = rng.choice(["low", "high", "ok"]) if word == 8 else str(rng.randint(1, 100))
-    attempts[place] = " ".join(words)
-    return " ; ".join(attempts)
 
 
 def drill(problem: Problem, rng: random.Random) -> tuple[str, str]:

@@ -164,7 +164,7 @@ def test_the_toy_s_demonstrations_are_constructions_that_are_kept():
     problems, _ = toy.problems()
     for _ in range(300):
         problem = rng.choice(problems)
-        prompt, text = toy.synthesis(problem, rng, slip=rng.random() < 0.5)
+        prompt, text = toy.synthesis(problem, rng)
         wrong = prompt.split(" wrong ")[1].split(" right ")[0]
         ids = tokenizer(wrong).input_ids
         made = construct(
