@@ -48,7 +48,7 @@ FLAGS = {
         ("--slots", int, Either(512, 64), "responses sampled side by side; lower it if sampling runs out of memory"),
     ],
     "optimisation (policy.py)": [
-        ("--steps", int, Either(60, 500), "training steps"),
+        ("--steps", int, Either(50, 500), "training steps"),
         ("--lr", float, Either(1e-4, 1e-6), "AdamW's learning rate"),
         ("--warmup", int, Either(5, 10), "steps in which the learning rate rises to --lr"),
         ("--beta2", float, Either(0.95, 0.999), "AdamW's decay of the second moment"),
