@@ -33,6 +33,8 @@ FLAGS = {
         ("--lam", float, 1.0, "lambda, the weight of the constructed trajectories' loss; with 0 they teach nothing"),
         ("--ref-baseline", BASELINES, "query", "what a constructed trajectory's reward is compared with: query, its "
          "query's sampled responses; group, its query's other constructions (the paper); batch, all constructions"),
+        ("--mu", float, Either(0.3, 0.0), "weight of the synthesis outputs' own policy gradient, which keeps the skill "
+         "of constructing alive; 0 is the paper's"),
         ("--average", AVERAGES, "token", "what the loss averages over: token, every token alike; sequence, every "
          "response alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)"),
         ("--clip-low", float, 0.2, "a probability ratio below 1 - this earns nothing more"),
@@ -65,7 +67,7 @@ FLAGS = {
 # fmt: on
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
-MAY_BE_ZERO = {"seed", "lam", "kl", "weight_decay", "keep_trajectories"}
+MAY_BE_ZERO = {"seed", "lam", "mu", "kl", "weight_decay", "keep_trajectories"}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from reflect import OUTCOMES, reflects
+from tapo import ORIG, REF
 
 PARSED = OUTCOMES.keys() - {"too_long_prompt", "cut", "tags"}
 VERBATIM = PARSED - {"not_verbatim", "no_turn"}
@@ -49,9 +50,9 @@ def of_constructions(attempts) -> dict:
     }
 
 
-def of_time(sampling: float, training: float, orig, ref, synthesised: int) -> dict:
+def of_time(sampling: float, training: float, orig, ref, syn) -> dict:
     """Seconds and tokens of a step: sampled responses, synthesis outputs, and what was trained on."""
-    sampled = sum(len(r.ids) for r in orig)
+    sampled, synthesised = (sum(len(r.ids) for r in group) for group in (orig, syn))
     return {
         "seconds_sampling": sampling,
         "seconds_training": training,
@@ -68,18 +69,19 @@ class Tally:
     def __init__(self):
         self.sums, self.gap_max = Counter(), 0.0
 
-    def add(self, rollouts, parts, logprobs_N, entropy_N, weights_N, constructed_N):
+    def add(self, rollouts, parts, logprobs_N, entropy_N, weights_N, group_N):
         """A micro-batch: its rollouts, the parts of its loss, and what its tokens [N] got."""
-        sampled_N = ~constructed_N
         sums = self.sums
-        sums["orig"] += sampled_N.sum().item()
-        sums["ref"] += constructed_N.sum().item()
-        sums["entropy"] += entropy_N[sampled_N].sum().item()
-        sums["weight"] += weights_N[constructed_N].sum().item()
+        sums["tokens"] += len(group_N)
+        sums["orig"] += (group_N == ORIG).sum().item()
+        sums["ref"] += (group_N == REF).sum().item()
+        sums["entropy"] += entropy_N[group_N == ORIG].sum().item()
+        sums["weight"] += weights_N[group_N == REF].sum().item()
         for name, value in parts.items():
             sums[name] += value.item()
         theirs = [p for r in rollouts if r.logprobs for p in r.logprobs]
-        gap = (logprobs_N.detach()[sampled_N] - logprobs_N.new_tensor(theirs)).abs()
+        gap = (logprobs_N.detach()[group_N != REF] - logprobs_N.new_tensor(theirs)).abs()
+        sums["sampled"] += len(gap)
         sums["gap"] += gap.sum().item()
         self.gap_max = max(self.gap_max, gap.max().item() if len(gap) else 0.0)
 
@@ -90,11 +92,12 @@ class Tally:
         return {
             "loss_orig": sums["loss_orig"],
             "loss_ref": sums["loss_ref"],
+            "loss_syn": sums["loss_syn"],
             "kl": sums["kl"] / sums["orig"] if "kl" in sums else None,
             "entropy": sums["entropy"] / sums["orig"],
             "ots_weight": sums["weight"] / sums["ref"] if sums["ref"] else None,
-            "clip_fraction": sums["clipped"] / (sums["orig"] + sums["ref"]),
-            "gap_mean": sums["gap"] / sums["orig"],
+            "clip_fraction": sums["clipped"] / sums["tokens"],
+            "gap_mean": sums["gap"] / sums["sampled"],
             "gap_max": self.gap_max,
         }
 

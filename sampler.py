@@ -16,6 +16,7 @@ within the call: not on slots, on the order of the prompts, or on what else is i
 another batch shape may round a logit differently in its last bit.)
 """
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -37,6 +38,29 @@ class Completion:
 
 
 @dataclass
+class Stats:
+    """What a call of `sample` did. Seconds are of wall time; on a GPU a step ends when its tokens reach the CPU."""
+
+    slots: int = 0
+    prefill_tokens: int = 0  # computed, padding included
+    decode_tokens: int = 0  # sampled
+    steps: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    cache_bytes: int = 0  # at the peak
+
+    @property
+    def seconds(self) -> float:
+        """Of prefill and decoding."""
+        return self.prefill_seconds + self.decode_seconds
+
+    @property
+    def occupancy(self) -> float:
+        """The share of rows in use over all steps."""
+        return self.decode_tokens / (self.steps * self.slots) if self.steps else 0.0
+
+
+@dataclass
 class _Row:
     """An admitted or waiting completion: what its next step needs to know."""
 
@@ -51,19 +75,28 @@ class _Row:
 class Sampler:
     """Samples groups of completions from `model`, any transformers causal LM with full attention.
 
-    `eos_ids`: the tokens that end a completion. `slots`: how many completions run side by side; cache memory is
-    2 * layers * slots * length * kv_heads * head_dim numbers, where length is the longest prompt plus its limit.
+    `eos_ids`: the tokens that end a completion; None takes those of the model's generation config.
+    `slots`: how many completions run side by side, at most; None takes as many as `memory` holds, up to 512.
+    `memory`: bytes that the cache may take; None means 80 % of what is free on a GPU, and no bound on a CPU.
     The model is used as it is: its device, its precision; call `sample` under autocast for another compute precision.
+
+    A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes. The cache takes
+    B * slots * length, where length is the longest prompt plus its limit, minus 1; while prompts are prefilled, another
+    B * (prompts of the batch) * (longest of them - 1). `stats` tells after a call what it came to, and how it went.
     """
 
-    def __init__(self, model, *, eos_ids, slots: int = 64):
-        if slots < 1:
+    def __init__(self, model, *, eos_ids=None, slots: int | None = 64, memory: int | None = None):
+        if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
         if model.config._attn_implementation != "sdpa":
             raise ValueError("the sampler needs a model loaded with attn_implementation='sdpa'")
         if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or []):
             raise ValueError("the sampler needs full attention in every layer: this model has sliding or linear ones")
-        self.model, self.eos_ids, self.slots = model, frozenset(eos_ids), slots
+        if eos_ids is None:
+            configured = model.generation_config.eos_token_id
+            eos_ids = configured if isinstance(configured, (list, tuple)) else [configured]
+        self.model, self.eos_ids, self.slots, self.memory = model, frozenset(eos_ids), slots, memory
+        self.stats = Stats()
 
     @torch.no_grad()
     def sample(
@@ -85,12 +118,15 @@ class Sampler:
         wants neither, because its importance ratio would then compare two different distributions. `progress` names a
         bar that appears when sampling takes more than a few seconds.
 
-        Raises ValueError before any work on an empty prompt or one that cannot fit the model's context.
+        Raises ValueError before any work on an empty prompt, or one that fits neither the model's context nor memory.
         """
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         self._check(prompts, n, limits, temperature, top_p, top_k)
         distinct, rows, groups = _plan(prompts, n, limits, seed)
-        length = max((len(p) + limit - 1 for p, limit in zip(prompts, limits)), default=0)
+        if not rows:
+            return groups
+        length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
+        self.stats = Stats(slots=min(len(rows), self._slots_for(length)))
         was_training = self.model.training
         self.model.eval()
         try:
@@ -118,14 +154,29 @@ class Sampler:
                     f"{context}: shorten the prompt or lower max_new_tokens"
                 )
 
+    def _slots_for(self, length: int) -> int:
+        """How many rows of `length` positions to run side by side."""
+        most, memory = self.slots or 512, self.memory
+        if memory is None:
+            if self.model.device.type != "cuda":
+                return most
+            memory = int(0.8 * torch.cuda.mem_get_info(self.model.device)[0])
+        row = length * position_bytes(self.model)
+        if row > memory:
+            raise ValueError(
+                f"one completion of {length} positions needs {row / 2**20:.1f} MiB of cache, but it may take only "
+                f"{memory / 2**20:.1f} MiB: lower max_new_tokens"
+            )
+        return min(most, memory // row)
+
     def _run(self, prompts, waiting, length, temperature, top_p, top_k, bar):
         """The loop: admit, forward, choose, retire, until nothing waits and no row is active."""
-        device = self.model.device
-        cache = KVCache(self.model.config, min(self.slots, len(waiting)), length)
-        prefilled = _Prefill(self.model, prompts, self.slots)
-        active: list[_Row | None] = [None] * cache.rows
-        tokens_out = 0
+        device, stats = self.model.device, self.stats
+        cache = KVCache(self.model.config, stats.slots, length)
+        prefilled = _Prefill(self.model, prompts, stats)
+        active: list[_Row | None] = [None] * stats.slots
         while True:
+            start = time.perf_counter()
             holes = [i for i, row in enumerate(active) if row is None]
             newcomers = [waiting.popleft() for _ in holes[: len(waiting)]]
             for i, row in zip(holes, newcomers):
@@ -134,23 +185,26 @@ class Sampler:
             active = cache.close_holes(active)
             if not active:
                 return
-            position = torch.tensor([row.position for row in active], device=device)
-            token = torch.tensor([row.pending for row in active], device=device)
-            logits = _forward(self.model, cache, token[:, None], position)[:, -1].float()
-            counter = [len(row.completion.ids) for row in active]
-            uniform = uniforms([row.key for row in active], counter)
-            chosen, logprobs = choose(logits, uniform.to(device), temperature, top_p, top_k)
-            tokens_out += len(active)
-            for i, (row, id_, logprob) in enumerate(zip(active, chosen.tolist(), logprobs.tolist())):
-                row.completion.ids.append(id_)
-                row.completion.logprobs.append(logprob)
+            begun = time.perf_counter()
+            position_B = torch.tensor([row.position for row in active], device=device)
+            token_B = torch.tensor([row.pending for row in active], device=device)
+            logits_BV = _forward(self.model, cache, token_B[:, None], position_B)[:, -1].float()
+            uniform_B = uniforms([row.key for row in active], [len(row.completion.ids) for row in active])
+            chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
+            for i, (row, id_, logprob) in enumerate(zip(active, chosen_B.tolist(), logprobs_B.tolist())):
+                done = row.completion
+                done.ids.append(id_)
+                done.logprobs.append(logprob)
                 row.pending, row.position = id_, row.position + 1
-                row.completion.finished = id_ in self.eos_ids
-                if row.completion.finished or len(row.completion.ids) == row.limit:
+                done.finished = id_ in self.eos_ids
+                if done.finished or len(done.ids) == row.limit:
                     active[i] = None
                     bar.update()
-            if bar.format_dict["elapsed"]:
-                bar.set_postfix_str(f"{tokens_out / bar.format_dict['elapsed']:.0f} tokens/s", refresh=False)
+            stats.steps += 1
+            stats.decode_tokens += len(chosen_B)
+            stats.prefill_seconds += begun - start
+            stats.decode_seconds += time.perf_counter() - begun
+            bar.set_postfix_str(f"{stats.decode_tokens / stats.seconds:.0f} tokens/s", refresh=False)
 
 
 def _plan(prompts, n, limits, seed):
@@ -204,6 +258,16 @@ def truncate(probs_BV, top_p: float, top_k: int):
     return torch.zeros_like(probs_BV).scatter(-1, order, ordered)
 
 
+def position_bytes(model) -> int:
+    """Bytes of keys and values that one token takes in the cache, over all layers."""
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    device = model.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * dtype.itemsize
+
+
 def _forward(model, cache, ids_BT, start_B):
     """Logits [B, 1, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ..."""
     position_BT = start_B[:, None] + torch.arange(ids_BT.shape[1], device=start_B.device)
@@ -225,6 +289,11 @@ class KVCache(Cache):
     def __init__(self, config, rows: int, length: int):
         self.rows, self.length = rows, length
         super().__init__(layers=[_KVLayer(self) for _ in range(config.num_hidden_layers)])
+
+    @property
+    def bytes(self) -> int:
+        """What its tensors take."""
+        return sum(t.nbytes for layer in self.layers if layer.is_initialized for t in (layer.keys, layer.values))
 
     def at(self, position_BT):
         """Aim the next forward's writes at `position_BT` of the first B rows; returns its attention mask
@@ -299,8 +368,8 @@ class _Prefill:
 
     MAX_TOKENS = 16_384  # of one prefill forward: bounds its activations
 
-    def __init__(self, model, prompts: list[list[int]], max_rows: int):
-        self.model, self.prompts, self.max_rows = model, prompts, max_rows
+    def __init__(self, model, prompts: list[list[int]], stats: Stats):
+        self.model, self.prompts, self.stats = model, prompts, stats
         self.first, self.cache = 0, None  # the cache holds prompts first .. first + cache.rows - 1
 
     def copy_into(self, cache: KVCache, newcomers: list[_Row], rows: list[int]):
@@ -315,11 +384,12 @@ class _Prefill:
             if self.cache.length:
                 source_rows, target_rows = [p - self.first for p, _ in here], [i for _, i in here]
                 cache.copy_rows(self.cache, source_rows, target_rows, self.cache.length)
+                self.stats.cache_bytes = max(self.stats.cache_bytes, cache.bytes + self.cache.bytes)
 
     def _compute(self, first: int):
         """Prefill as many prompts as fit into one forward, starting with prompt `first`, in chunks of MAX_TOKENS."""
         count, width = 0, 0
-        for prompt in self.prompts[first : first + self.max_rows]:
+        for prompt in self.prompts[first : first + self.stats.slots]:
             width_with = max(width, len(prompt) - 1)
             if count and (count + 1) * width_with > self.MAX_TOKENS:
                 break
@@ -335,3 +405,4 @@ class _Prefill:
         for start in range(0, width, chunk):
             start_P = torch.full((count,), start, device=self.model.device)
             _forward(self.model, self.cache, ids_PT[:, start : start + chunk], start_P)
+        self.stats.prefill_tokens += ids_PT.numel()

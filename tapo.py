@@ -14,17 +14,21 @@ which responses are worth it (DCS), what a constructed one is worth (DAE), and h
 Ours, not the paper's:
 1. Which baseline measures G_ref is an option, and the default is not the paper's (see `reference_advantages`).
 2. Eligible wrong responses are drawn at random when there are more than m_max (the paper does not say).
-3. Both losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
+3. All losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
    response; were L_ref an average of its own, the one construction of a poor step would push like all of G_orig.
+4. The synthesis outputs, rewarded for giving a correct trajectory, may be trained on as a group of their own, G_syn,
+with
+   a weight mu (0 is the paper's): otherwise the skill of constructing fades while the plain task is trained.
 """
 
 import random
 
 import torch
 
-from grpo import EPS, clipped_surrogate, group_moments
+from grpo import EPS, clipped_surrogate, group_advantages, group_moments
 
 BASELINES = ("query", "group", "batch")
+ORIG, REF, SYN = range(3)  # sampled responses, constructed trajectories, synthesis outputs
 
 
 def select_candidates(
@@ -66,10 +70,14 @@ def reference_advantages(
     scope_M = ref_query_M if baseline == "group" else torch.zeros_like(ref_query_M)
     advantages_M = torch.zeros_like(ref_rewards_M)
     for scope in scope_M.unique():
-        member_M = scope_M == scope
-        mean_11, std_11 = group_moments(ref_rewards_M[member_M][None])
-        advantages_M[member_M] = ((ref_rewards_M[member_M] - mean_11) / (std_11 + EPS) * (std_11 > 0))[0]
+        advantages_M[scope_M == scope] = one_group_advantages(ref_rewards_M[scope_M == scope])
     return advantages_M
+
+
+def one_group_advantages(rewards_M: torch.Tensor) -> torch.Tensor:
+    """Advantages [M] of rewards [M] that are one group of any size; a group of one, or of equal rewards, gets 0. For
+    the synthesis outputs of a step (reward 1 where one gave a correct trajectory) and the scopes above."""
+    return group_advantages(rewards_M[None])[0] if len(rewards_M) > 1 else torch.zeros_like(rewards_M)
 
 
 def ots_weights(
@@ -87,21 +95,23 @@ def tapo_loss(
     old_logprobs_N: torch.Tensor,
     advantages_N: torch.Tensor,
     coefficients_N: torch.Tensor,
-    constructed_N: torch.Tensor,
+    group_N: torch.Tensor,
     weights_N: torch.Tensor,
     *,
     lam: float = 1.0,
+    mu: float = 0.0,
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """L_GRPO(G_orig) + lam * L_ref(G_ref) over tokens [N] of both, told apart by `constructed_N` (bool).
+    """L_GRPO(G_orig) + lam * L_ref(G_ref) + mu * L_GRPO(G_syn) over tokens [N], whose group_N is ORIG, REF or SYN.
 
-    coefficients_N come from `grpo.sequence_coefficients`, for both groups over G_orig; weights_N from `ots_weights`
-    (only those of constructed tokens are used). With lam = 0 or nothing constructed this is GRPO, exactly. Returns
-    the loss and, detached, its parts and the number of clipped tokens."""
+    coefficients_N come from `grpo.sequence_coefficients`, for all groups over G_orig; weights_N from `ots_weights`
+    (only those of G_ref are used). With lam = mu = 0, or G_orig alone, this is GRPO, exactly. Returns the loss and,
+    detached, its parts and the number of clipped tokens."""
     token_loss_N, clipped_N = clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, clip_low, clip_high)
     term_N = coefficients_N * token_loss_N
-    loss_orig = term_N[~constructed_N].sum()
-    loss_ref = (weights_N * term_N)[constructed_N].sum()
-    parts = {"loss_orig": loss_orig.detach(), "loss_ref": loss_ref.detach(), "clipped": clipped_N.sum()}
-    return loss_orig + lam * loss_ref, parts
+    loss_orig = term_N[group_N == ORIG].sum()
+    loss_ref = (weights_N * term_N)[group_N == REF].sum()
+    loss_syn = term_N[group_N == SYN].sum()
+    parts = {"loss_orig": loss_orig, "loss_ref": loss_ref, "loss_syn": loss_syn, "clipped": clipped_N.sum()}
+    return loss_orig + lam * loss_ref + mu * loss_syn, {name: value.detach() for name, value in parts.items()}

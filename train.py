@@ -39,15 +39,15 @@ from checkpoint import Run
 from grpo import group_advantages, k3_kl, sequence_coefficients
 from reflect import Construction, construct
 from sampler import Completion, Sampler
-from tapo import ots_weights, reference_advantages, select_candidates, tapo_loss
+from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reference_advantages, select_candidates, tapo_loss
 from verifier import verify
 
 
 @dataclass
 class Rollout:
-    """A response to train on: a sampled one (G_orig), or a constructed one (G_ref)."""
+    """A response to train on: a sampled one, a constructed one (G_ref), or a synthesis output (G_syn)."""
 
-    query: int  # which of the step's queries it answers
+    query: int  # which of the step's queries it belongs to
     prompt: list[int]
     ids: list[int]
     text: str
@@ -67,7 +67,8 @@ class Attempt:
     wrong: Rollout
     right: Rollout
     construction: Construction
-    rollout: Rollout | None = None  # when it was kept
+    output: Rollout | None = None  # of the synthesis task
+    rollout: Rollout | None = None  # y_ref, when it was kept
 
 
 class Trainer:
@@ -97,7 +98,7 @@ class Trainer:
         args, start = self.args, time.perf_counter()
         queries = queries_of_step(len(self.problems), args.queries, args.seed, number)
         groups = self.sample_groups(queries, number)
-        attempts, synthesised = self.reflect(queries, groups, number) if args.algo == "tapo" else ([], 0)
+        attempts = self.reflect(queries, groups, number) if args.algo == "tapo" else []
         sampled = time.perf_counter()
 
         rewards_QK = torch.tensor([[rollout.reward for rollout in group] for group in groups])
@@ -108,11 +109,14 @@ class Trainer:
         ref_query_M = torch.tensor([rollout.query for rollout in ref], dtype=torch.long)
         assign(ref, reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, args.ref_baseline))
 
+        syn = [attempt.output for attempt in attempts if attempt.output]
+        assign(syn, one_group_advantages(torch.tensor([output.reward for output in syn])))
+
         figures = {"step": number + 1}
         figures |= metrics.of_groups(groups)
         figures |= metrics.of_constructions(attempts)
-        figures |= self.update(orig, ref, number)
-        figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, ref, synthesised)
+        figures |= self.update(orig, ref, syn if args.mu else [], number)
+        figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, ref, syn)
         return figures, attempts
 
     def sample_groups(self, queries: list[int], number: int) -> list[list[Rollout]]:
@@ -128,8 +132,8 @@ class Trainer:
                 groups[i].append(rollout)
         return groups
 
-    def reflect(self, queries: list[int], groups: list[list[Rollout]], number: int) -> tuple[list[Attempt], int]:
-        """G_ref: the constructions tried, each with its outcome, and how many tokens they took to sample."""
+    def reflect(self, queries: list[int], groups: list[list[Rollout]], number: int) -> list[Attempt]:
+        """G_ref and G_syn: the constructions tried, each with its outcome."""
         args = self.args
         correct_QK = [[rollout.reward > 0 for rollout in group] for group in groups]
         rng = random.Random(f"{args.seed} {number}")
@@ -144,15 +148,15 @@ class Trainer:
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
         outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
         for i, [output] in zip(fitting, outputs):
-            self.construct(attempts[i], output)
-        return attempts, sum(len(output.ids) for [output] in outputs)
+            self.construct(attempts[i], prompts[i], output)
+        return attempts
 
-    def construct(self, attempt: Attempt, output: Completion):
+    def construct(self, attempt: Attempt, prompt: list[int], output: Completion):
         """Parse, check and splice a synthesis output; what is kept is verified like any response."""
-        wrong = attempt.wrong
+        wrong, said, reward = attempt.wrong, self.decode(output.ids), 0.0
         attempt.construction = made = construct(
             wrong.ids[:-1] if wrong.finished else wrong.ids,
-            self.decode(output.ids),
+            said,
             finished=output.finished,
             decode=self.decode,
             encode=self.encode,
@@ -161,45 +165,45 @@ class Trainer:
         )
         if made.outcome == "kept":
             text = made.prefix + made.turn
-            attempt.rollout = Rollout(
-                attempt.query, wrong.prompt, made.ids, text, float(verify(text, attempt.problem.answer))
-            )
+            reward = float(verify(text, attempt.problem.answer))
+            attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, reward)
+        attempt.output = Rollout(attempt.query, prompt, output.ids, said, reward, output.finished, output.logprobs)
 
-    def update(self, orig: list[Rollout], ref: list[Rollout], number: int) -> dict:
-        """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) (+ kl * KL to the start, on G_orig)."""
-        args, rows = self.args, orig + ref
+    def update(self, orig: list[Rollout], ref: list[Rollout], syn: list[Rollout], number: int) -> dict:
+        """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig)."""
+        args, rows = self.args, orig + ref + syn
+        groups = [ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn)
         lengths = [len(r.ids) for r in rows]
         over = lengths[: len(orig)]
         coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
         self.model.train()
         for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens):
-            lengths_B = torch.tensor([len(rows[i].ids) for i in batch])
+            lengths_B = torch.tensor([lengths[i] for i in batch])
 
-            def each_token(values, lengths_B=lengths_B):
-                return torch.tensor(values).repeat_interleave(lengths_B).to(self.model.device)
+            def each_token(values, batch=batch, lengths_B=lengths_B):
+                return torch.tensor([values[i] for i in batch]).repeat_interleave(lengths_B).to(self.model.device)
 
-            advantages_N = each_token([rows[i].advantage for i in batch])
-            coefficients_N = each_token([coefficients[i] for i in batch])
-            constructed_N = each_token([i >= len(orig) for i in batch])
+            group_N, coefficients_N = each_token(groups), each_token(coefficients)
+            advantages_N = each_token([row.advantage for row in rows])
             given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
             with policy.compute_precision(self.model.device.type):
                 logprobs_N, entropy_N = self.network(*given)
             weights_N = ots_weights(logprobs_N, entropy_N)
             loss, parts = tapo_loss(
-                logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, constructed_N, weights_N,
-                lam=args.lam, clip_low=args.clip_low, clip_high=args.clip_high,
+                logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
+                lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
             )  # fmt: skip
             if self.reference:
                 with torch.no_grad(), policy.compute_precision(self.model.device.type):
                     reference_N, _ = self.reference(*given)
-                kl_N = k3_kl(logprobs_N, reference_N)[~constructed_N]
-                loss = loss + args.kl * (coefficients_N[~constructed_N] * kl_N).sum()
+                kl_N = k3_kl(logprobs_N, reference_N)[group_N == ORIG]
+                loss = loss + args.kl * (coefficients_N[group_N == ORIG] * kl_N).sum()
                 parts["kl"] = kl_N.detach().sum()
             loss.backward()
-            tally.add([rows[i] for i in batch], parts, logprobs_N, entropy_N, weights_N, constructed_N)
+            tally.add([rows[i] for i in batch], parts, logprobs_N, entropy_N, weights_N, group_N)
             for i, weights in zip(batch, weights_N.split(lengths_B.tolist())):
-                rows[i].weights = weights.tolist() if i >= len(orig) else None
+                rows[i].weights = weights.tolist() if groups[i] == REF else None
         for group in self.optimizer.param_groups:
             group["lr"] = args.lr * min(1.0, (number + 1) / args.warmup)
         with cli.uninterrupted():  # an interrupt never leaves half an update

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo import clipped_surrogate, group_advantages, k3_kl, sequence_coefficients
-from tapo import ots_weights, reference_advantages, select_candidates, tapo_loss
+from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reference_advantages, select_candidates, tapo_loss
 
 SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -52,18 +52,19 @@ def random_sequences(rng, count):
     return sequences
 
 
-def ours(orig, ref, average, max_tokens, lam, clip_low, clip_high):
-    lengths = [len(s[0]) for s in orig + ref]
+def ours(orig, ref, syn, average, max_tokens, lam, mu, clip_low, clip_high):
+    lengths = [len(s[0]) for s in orig + ref + syn]
     coefficients = sequence_coefficients(lengths, average, max_tokens, over=lengths[: len(orig)])
     each = torch.tensor(lengths)
     loss, _ = tapo_loss(
-        torch.cat([s[0] for s in orig + ref]),
-        torch.cat([s[1] for s in orig + ref]),
-        torch.tensor([s[2] for s in orig + ref], dtype=torch.float64).repeat_interleave(each),
+        torch.cat([s[0] for s in orig + ref + syn]),
+        torch.cat([s[1] for s in orig + ref + syn]),
+        torch.tensor([s[2] for s in orig + ref + syn], dtype=torch.float64).repeat_interleave(each),
         coefficients.double().repeat_interleave(each),
-        torch.tensor([False] * len(orig) + [True] * len(ref)).repeat_interleave(each),
-        torch.cat([s[3] for s in orig + ref]),
+        torch.tensor([ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn)).repeat_interleave(each),
+        torch.cat([s[3] for s in orig + ref + syn]),
         lam=lam,
+        mu=mu,
         clip_low=clip_low,
         clip_high=clip_high,
     )
@@ -71,16 +72,18 @@ def ours(orig, ref, average, max_tokens, lam, clip_low, clip_high):
 
 
 @pytest.mark.parametrize("average", ["token", "sequence", "constant"])
-@pytest.mark.parametrize("counts", [(6, 4), (5, 0), (1, 1)])
-@pytest.mark.parametrize("lam", [0.0, 0.7])
-def test_loss_and_gradient_are_those_of_the_reference(average, counts, lam):
+@pytest.mark.parametrize("counts", [(6, 4, 3), (5, 0, 0), (1, 1, 0), (2, 0, 2)])
+@pytest.mark.parametrize(("lam", "mu"), [(0.0, 0.0), (0.7, 0.2)])
+def test_loss_and_gradient_are_those_of_the_reference(average, counts, lam, mu):
     rng = random.Random(f"{average} {counts}")
-    orig, ref = random_sequences(rng, counts[0]), random_sequences(rng, counts[1])
+    orig, ref, syn = (random_sequences(rng, count) for count in counts)
     expected = plain_loss(orig, orig, average, 12, 0.2, 0.28, weighted=False)
     if ref:
         expected = expected + lam * plain_loss(ref, orig, average, 12, 0.2, 0.28, weighted=True)
-    leaves = [s[0] for s in orig + ref]
-    loss = ours(orig, ref, average, 12, lam, 0.2, 0.28)
+    if syn:
+        expected = expected + mu * plain_loss(syn, orig, average, 12, 0.2, 0.28, weighted=False)
+    leaves = [s[0] for s in orig + ref + syn]
+    loss = ours(orig, ref, syn, average, 12, lam, mu, 0.2, 0.28)
     assert abs(loss.item() - expected.item()) < 1e-6
     wanted = torch.autograd.grad(expected, leaves, allow_unused=True)
     for leaf, mine, theirs in zip(leaves, torch.autograd.grad(loss, leaves), wanted):
@@ -161,3 +164,12 @@ def test_reference_advantages_by_hand():
         assert reference_advantages(torch.tensor([]), torch.tensor([], dtype=torch.long), rewards, baseline).shape == (
             0,
         )
+
+
+def test_synthesis_outputs_are_a_group_of_their_own():
+    assert one_group_advantages(torch.tensor([1.0, 1, 1, 0])).tolist() == pytest.approx(
+        plain_advantages([1.0, 1, 1, 0]), abs=1e-4
+    )
+    assert one_group_advantages(torch.tensor([1.0, 1.0])).tolist() == [0.0, 0.0]
+    assert one_group_advantages(torch.tensor([1.0])).tolist() == [0.0]
+    assert one_group_advantages(torch.tensor([])).shape == (0,)

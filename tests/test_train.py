@@ -53,29 +53,29 @@ def made_up_rollouts(count, constructed, seed):
 @pytest.mark.parametrize("average", ["token", "sequence", "constant"])
 def test_the_update_s_gradient_is_that_of_the_equations(average):
     """Policy, OTS weights, both losses and the KL, one row at a time in float64 (invariant 1; temperature 0.8)."""
-    flags_given = ["--average", average, "--lam", "0.6", "--kl", "0.3", "--temperature", "0.8"]
+    flags_given = ["--average", average, "--lam", "0.6", "--mu", "0.2", "--kl", "0.3", "--temperature", "0.8"]
     trainer = toy_trainer(*flags_given, "--micro-batch-tokens", "90", "--max-grad-norm", "1e9")
     start = copy.deepcopy(trainer.model).double()
     with torch.no_grad():
         for p in trainer.model.parameters():
             p.add_(0.02 * torch.randn_like(p))
     exact = copy.deepcopy(trainer.model).double()
-    orig, ref = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1)
+    orig, ref, syn = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1), made_up_rollouts(4, False, 5)
 
     def coefficient(rollout):
         if average == "token":
             return 1 / sum(len(r.ids) for r in orig)
         return 1 / len(orig) / (len(rollout.ids) if average == "sequence" else 60)
 
-    expected, losses = 0.0, [0.0, 0.0]
-    for which, group in enumerate((orig, ref)):
+    expected, losses = 0.0, [0.0, 0.0, 0.0]
+    for which, group in enumerate((orig, ref, syn)):
         for rollout in group:
             logprobs, entropy = logprobs_one_at_a_time(exact, rollout.prompt, rollout.ids, 0.8)
             surrogate = -(logprobs - logprobs.detach()).exp() * rollout.advantage
             if which == 1:
                 surrogate = surrogate * (logprobs + entropy).detach().exp().clamp(0.01, 10)
             losses[which] += coefficient(rollout) * surrogate.sum().item()
-            expected = expected + (0.6 if which else 1.0) * coefficient(rollout) * surrogate.sum()
+            expected = expected + (1.0, 0.6, 0.2)[which] * coefficient(rollout) * surrogate.sum()
             if which == 0:
                 reference, _ = logprobs_one_at_a_time(start, rollout.prompt, rollout.ids, 0.8)
                 difference = reference.detach() - logprobs
@@ -86,16 +86,17 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
     got = []
     step = trainer.optimizer.step
     trainer.optimizer.step = lambda: (got.extend(p.grad.flatten() for p in trainer.model.parameters()), step())
-    figures = trainer.update(orig, ref, 0)
+    figures = trainer.update(orig, ref, syn, 0)
     assert (torch.cat(got).double() - wanted).norm() / wanted.norm() < 1e-5
     assert figures["loss_orig"] == pytest.approx(losses[0], abs=1e-5)
     assert figures["loss_ref"] == pytest.approx(losses[1], abs=1e-5)
+    assert figures["loss_syn"] == pytest.approx(losses[2], abs=1e-5)
     assert figures["grad_norm"] == pytest.approx(wanted.norm().item(), rel=1e-4)
 
 
-def weights_after(orig, ref, *argv):
+def weights_after(orig, ref, *argv, syn=()):
     trainer = toy_trainer(*argv)
-    trainer.update(orig, ref, 9)
+    trainer.update(orig, ref, list(syn), 9)
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
@@ -105,6 +106,8 @@ def test_lambda_0_and_nothing_constructed_are_grpo_exactly():
     assert torch.equal(grpo, weights_after(orig, []))
     silent = weights_after(orig, ref, "--lam", "0", "--micro-batch-tokens", "10000")
     assert (silent - grpo).abs().max() < 1e-6  # other micro-batches, so equal up to rounding
+    muted = weights_after(orig, [], "--mu", "0", "--micro-batch-tokens", "10000", syn=made_up_rollouts(3, False, 4))
+    assert (muted - grpo).abs().max() < 1e-6
     assert (weights_after(orig, ref) - grpo).abs().max() > 1e-5
 
 
@@ -134,7 +137,7 @@ def test_a_turn_is_learnt_from_constructions_and_only_from_them():
         for step in range(80):
             orig = [Rollout(0, prompt, wrong_ids, wrong, 0.0, logprobs=[0.0] * len(wrong_ids), advantage=0.0)]
             ref = [Rollout(0, prompt, fixed_ids, fixed, 1.0, advantage=1.0)]
-            trainer.update(orig, ref, 10 + step)
+            trainer.update(orig, ref, [], 10 + step)
         probabilities[lam] = before, turn_probability(trainer)
     assert probabilities["0"][0] < 0.02
     assert probabilities["1"][1] > 0.5
