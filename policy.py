@@ -64,13 +64,15 @@ def _pad(prompts, responses):
     return ids_BT, *(torch.tensor(x, dtype=torch.long) for x in (position, row, target))
 
 
-def micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
+def micro_batches(lengths: list[int], max_tokens: int, groups: list[int] | None = None) -> list[list[int]]:
     """Indices of rows in micro-batches of at most `max_tokens` tokens, padding included (a longer row goes alone).
-    Sorted by length, so that little is padded."""
+    Sorted by length, so that little is padded; rows of different `groups` are kept apart."""
+    groups = groups or [0] * len(lengths)
     batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= max_tokens:
-            batches[-1].append(i)
+    for i in sorted(range(len(lengths)), key=lambda i: (groups[i], lengths[i], i)):
+        last = batches[-1] if batches else []
+        if last and groups[last[0]] == groups[i] and (len(last) + 1) * lengths[i] <= max_tokens:
+            last.append(i)
         else:
             batches.append([i])
     return batches

@@ -25,11 +25,11 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from data import Problem, Templates
 
-TEMPLATES = Templates(plain="{question}", synthesis="{question} wrong {wrong} right {right} rewrite")
+TEMPLATES = Templates(plain="{question}", synthesis="{question} wrong {wrong} right {right}")
 
 WORDS = (
     "<pad> <eos> <user> <assistant> <analysis> </analysis> <reconstruction> </reconstruction> \\boxed{ } "
-    "x * + = : ; try low high ok wait is wrong right rewrite"
+    "x * + = : ; try low high ok wait is wrong right"
 ).split()
 VOCABULARY = {word: i for i, word in enumerate(WORDS + [str(n) for n in range(121)])}
 CONTEXT = 256  # tokens; the longest synthesis prompt and its output

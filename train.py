@@ -178,7 +178,7 @@ class Trainer:
         coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
         self.model.train()
-        for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens):
+        for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens, groups):
             lengths_B = torch.tensor([lengths[i] for i in batch])
 
             def each_token(values, batch=batch, lengths_B=lengths_B):
@@ -194,11 +194,11 @@ class Trainer:
                 logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
                 lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
             )  # fmt: skip
-            if self.reference:
+            if self.reference and groups[batch[0]] == ORIG:  # a micro-batch holds one group only
                 with torch.no_grad(), policy.compute_precision(self.model.device.type):
                     reference_N, _ = self.reference(*given)
-                kl_N = k3_kl(logprobs_N, reference_N)[group_N == ORIG]
-                loss = loss + args.kl * (coefficients_N[group_N == ORIG] * kl_N).sum()
+                kl_N = k3_kl(logprobs_N, reference_N)
+                loss = loss + args.kl * (coefficients_N * kl_N).sum()
                 parts["kl"] = kl_N.detach().sum()
             loss.backward()
             tally.add([rows[i] for i in batch], parts, logprobs_N, entropy_N, weights_N, group_N)

@@ -106,6 +106,10 @@ def test_micro_batches_hold_every_row_once_within_the_budget():
     batches = micro_batches(lengths, 128)
     assert sorted(i for batch in batches for i in batch) == list(range(201))
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 128 for b in batches)
+    groups = [rng.randrange(3) for _ in lengths]
+    apart = micro_batches(lengths, 128, groups)
+    assert sorted(i for batch in apart for i in batch) == list(range(201))
+    assert all(len({groups[i] for i in batch}) == 1 for batch in apart)
     padded = sum(len(b) * max(lengths[i] for i in b) for b in batches)
     assert padded < 1.15 * sum(lengths)
 
