@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import logprobs_one_at_a_time, make_model
 
-from sampler import Sampler, choose, truncate, uniforms
+from sampler import Sampler, choose, position_bytes, truncate, uniforms
 
 
 def ragged_prompts(count=9, longest=70, vocab=97, seed=0):
@@ -147,3 +147,52 @@ def test_sliding_windows_are_refused():
     model.config.layer_types = ["full_attention", "sliding_attention"]
     with pytest.raises(ValueError, match="full attention"):
         Sampler(model, eos_ids={1})
+
+
+def test_cache_memory_is_what_the_docstring_says():
+    model, prompts = make_model(tied=False), ragged_prompts()
+    sampler = Sampler(model, eos_ids=(), slots=4)
+    sampler.sample(prompts, 2, max_new_tokens=10)
+    position = 2 * 2 * 2 * 8 * 4  # keys and values, layers, key heads, head_dim, float32
+    longest = max(map(len, prompts))
+    widest = max(4 * (max(map(len, prompts[i : i + 4])) - 1) for i in range(0, len(prompts) - 3, 4))
+    assert position_bytes(model) == position
+    assert sampler.stats.cache_bytes == position * (4 * (longest + 10 - 1) + widest)
+
+
+def test_slots_follow_from_memory():
+    model = make_model(tied=False)
+    row = position_bytes(model) * (3 + 20 - 1)
+    sampler = Sampler(model, eos_ids=(), slots=None, memory=5 * row + 1)
+    wide = Sampler(model, eos_ids=(), slots=None)
+    arguments = {"max_new_tokens": 20, "seed": 4}
+    assert [c.ids for c in sampler.sample([[5, 6, 7]], 12, **arguments)[0]] == [
+        c.ids for c in wide.sample([[5, 6, 7]], 12, **arguments)[0]
+    ]
+    assert sampler.stats.slots == 5 and wide.stats.slots == 12
+    with pytest.raises(ValueError, match="lower max_new_tokens"):
+        Sampler(model, eos_ids=(), memory=row - 1).sample([[5, 6, 7]], max_new_tokens=20)
+
+
+def test_statistics():
+    sampler = Sampler(make_model(tied=False), eos_ids=(), slots=3)
+    sampler.sample([[5, 6, 7], [8, 9]], 2, max_new_tokens=[4, 2])
+    # steps 1 to 4: rows a a b, the first two of prompt a; b b are refilled as rows end
+    assert sampler.stats.decode_tokens == 2 * 4 + 2 * 2
+    assert sampler.stats.steps == 4 and sampler.stats.occupancy == 1.0
+    assert sampler.stats.prefill_tokens == 2 * 2  # all but the last token of each prompt, padded
+
+
+def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch):
+    model = make_model(tied=False).train()
+    sampler = Sampler(model, eos_ids=())
+    monkeypatch.setattr("sampler.choose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        sampler.sample([[5]], max_new_tokens=3)
+    assert model.training and model.config._attn_implementation == "sdpa"
+    monkeypatch.undo()
+    assert len(sampler.sample([[5]], max_new_tokens=3)[0][0].ids) == 3
+
+
+def test_end_tokens_are_the_model_s_by_default():
+    assert Sampler(make_model(eos=(1, 7))).eos_ids == {1, 7}
