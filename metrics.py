@@ -50,15 +50,14 @@ def of_constructions(attempts) -> dict:
     }
 
 
-def of_time(sampling: float, training: float, orig, ref, syn) -> dict:
-    """Seconds and tokens of a step: sampled responses, synthesis outputs, and what was trained on."""
+def of_time(sampling: float, training: float, orig, syn) -> dict:
+    """Seconds of a step, and tokens of its sampled responses and its synthesis outputs."""
     sampled, synthesised = (sum(len(r.ids) for r in group) for group in (orig, syn))
     return {
         "seconds_sampling": sampling,
         "seconds_training": training,
         "tokens_sampled": sampled,
         "tokens_synthesised": synthesised,
-        "tokens_trained": sampled + sum(len(r.ids) for r in ref),
         "tokens_per_second": (sampled + synthesised) / sampling,
     }
 
@@ -99,6 +98,7 @@ class Tally:
             "clip_fraction": sums["clipped"] / sums["tokens"],
             "gap_mean": sums["gap"] / sums["sampled"],
             "gap_max": self.gap_max,
+            "tokens_trained": sums["tokens"],
         }
 
 

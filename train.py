@@ -116,7 +116,7 @@ class Trainer:
         figures |= metrics.of_groups(groups)
         figures |= metrics.of_constructions(attempts)
         figures |= self.update(orig, ref, syn if args.mu else [], number)
-        figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, ref, syn)
+        figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, syn)
         return figures, attempts
 
     def sample_groups(self, queries: list[int], number: int) -> list[list[Rollout]]:
