@@ -21,7 +21,7 @@ import toy
 
 STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
-PLAIN, SYNTHESIS, DRILLS = 72, 40, 100
+PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
 LEARNING_RATE, WARMUP = 3e-3, 50
 
 Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)

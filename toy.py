@@ -69,7 +69,7 @@ def model() -> Qwen3ForCausalLM:
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=4,
-        head_dim=16,
+        head_dim=32,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         eos_token_id=VOCABULARY["<eos>"],
@@ -113,10 +113,10 @@ def demonstration(problem: Problem, rng: random.Random) -> tuple[str, str]:
 
 
 def synthesis(problem: Problem, rng: random.Random) -> tuple[str, str]:
-    """(prompt text, output) of one demonstration of the synthesis task; its y- and y+ hold one or two attempts."""
+    """(prompt text, output) of one demonstration of the synthesis task; its y- and y+ hold one to three attempts."""
     answer = int(problem.answer)
-    wrong = wrong_guesses(answer, rng.choice((1, 1, 2)), rng)
-    right = wrong_guesses(answer, rng.choice((0, 0, 1)), rng) + [answer]
+    wrong = wrong_guesses(answer, rng.choice((1, 1, 2, 3)), rng)
+    right = wrong_guesses(answer, rng.choice((0, 0, 1, 2)), rng) + [answer]
     y_wrong, y_right = solution(problem.question, wrong), solution(problem.question, right)
     text = TEMPLATES.synthesis.format(question=problem.question, wrong=y_wrong, right=y_right)
     analysis = solution(problem.question, [wrong[-1], answer]).split(" ; ")[1].removeprefix("wait ")  # "10 is high"
