@@ -121,7 +121,7 @@ def trajectories(attempts, tokenizer, limit: int) -> list[dict]:
 
 def headline(figures: dict) -> str:
     """What a progress bar shows of a step."""
-    shown = f"reward {figures['reward_mean']:.3f}"
+    shown = f"reward {figures['reward_mean']:.3f}, accuracy {figures['accuracy']:.3f}"
     if figures["tried"]:
         shown += f", kept {figures['kept']}/{figures['tried']} ({figures['correct']} right)"
     return shown + f", {figures['tokens_per_second']:.0f} tokens/s"
