@@ -25,17 +25,25 @@ class Run:
     """The folder of one training run."""
 
     def __init__(self, folder: str | None, name: str):
-        """Choose `folder`, or the first of `runs/name-1`, `runs/name-2`, ... that is free. Nothing is written yet.
-        Raises ValueError when `folder` holds something already."""
-        if folder is None:
-            folder = next(path for i in count(1) if not (path := Path("runs") / f"{name}-{i}").exists())
-        self.folder = Path(folder)
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise ValueError(f"{self.folder} is not empty, perhaps another run is in it: name a new folder with --out")
+        """The run will be kept in `folder`, or in the first of `runs/name-1`, `runs/name-2`, ... that is free.
+        Nothing is written yet. Raises ValueError when `folder` holds something already."""
+        self.given, self.name = folder, name
+        if folder is not None:
+            self.folder = Path(folder)
+            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+                raise ValueError(f"{folder} is not empty, perhaps another run is in it: name a new folder with --out")
 
     def start(self, flags: dict):
         """Make the folder, and keep in it what is needed to repeat the run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.given is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        for i in count(1) if self.given is None else ():
+            self.folder = Path("runs") / f"{self.name}-{i}"
+            try:
+                self.folder.mkdir(parents=True)  # fails where another run, perhaps just started, has it
+                break
+            except FileExistsError:
+                continue
         versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
         config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
         (self.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import sys
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with its defaults in --help, and errors of one sentence (exit code 2)."""
+    """argparse with errors of one sentence (exit code 2)."""
 
     def __init__(self, description: str):
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,11 +24,13 @@ def fail(sentence: str):
 
 
 @contextlib.contextmanager
-def bad_input():
-    """Within this block a ValueError or OSError is about what the user gave: it ends the program by `fail`."""
+def bad_input(*errors: type[Exception]):
+    """Within this block `errors` (ValueError and OSError, if none is named) are about what the user gave, or a full
+    disk: they end the program by `fail`."""
+    errors = errors or (ValueError, OSError)
     try:
         yield
-    except (ValueError, OSError) as error:
+    except errors as error:
         fail(str(error))
 
 

@@ -70,10 +70,16 @@ def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
         yield [(p[:start], p[start:] + r) for p, r, start in zip(prompts, responses, starts)]
 
 
+def recipe() -> str:
+    """What the toy's cold start was made with; kept in its config.json, so that a stale one is noticed."""
+    return f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {toy.TEMPLATES}"
+
+
 def toy_coldstart(folder: str | Path, seed: int = 0):
     """Train the toy's model from scratch and save it, with its tokeniser, as a model folder."""
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
+    model.config.toy_recipe = recipe()
     finetune(model, toy_batches(tokenizer, seed), STEPS, LEARNING_RATE, WARMUP)
     policy.save(model, tokenizer, folder)
 

@@ -44,7 +44,11 @@ def load(path: str) -> list[Problem]:
             f"there is no data file '{path}': give a JSON-lines file with a problem and an answer a line, or toy"
         )
     problems = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: byte {error.start} cannot be read") from None
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 problems.append(_problem(json.loads(line)))

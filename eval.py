@@ -51,9 +51,14 @@ def judge(completion, tokenizer, answer: str, problem: int) -> Response:
     return Response(problem, text, correct, reflects(text), completion.finished, len(completion.ids))
 
 
+def prompts_of(problems, tokenizer, templates) -> list[list[int]]:
+    """The ids of each problem's plain prompt."""
+    return data.prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems])
+
+
 def evaluate(sampler, tokenizer, templates, problems, n: int, **sampling) -> list[Response]:
     """n judged responses to each problem, problem by problem. `sampling` goes to `Sampler.sample`."""
-    prompts = data.prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems])
+    prompts = prompts_of(problems, tokenizer, templates)
     groups = sampler.sample(prompts, n, **sampling)
     judged = [
         judge(completion, tokenizer, problem.answer, i)
@@ -115,7 +120,7 @@ def templates_for(tokenizer) -> data.Templates:
 def main():
     """The program; see the module's docstring and --help."""
     parser = cli.Parser("Evaluate a model: pass@k, DSR and ERR on one or more problem sets.")
-    parser.add_argument("--model", required=True, help="a model folder in transformers' format, or a hub id")
+    parser.add_argument("--model", required=True, help="a model folder, a hub id, or toy (its cold start)")
     parser.add_argument("--data", nargs="+", required=True, help="problem sets: JSON-lines files, or toy")
     parser.add_argument("-n", type=int, default=16, help="responses a problem (default 16)")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1.0)")
@@ -127,18 +132,23 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
     parser.add_argument("--out", default=None, help="JSON-lines file for every response (default: none is kept)")
     args = parser.parse_args()
-    if args.out and Path(args.out).exists():
-        cli.fail(f"{args.out} exists already: name another file with --out")
+    if args.out and (Path(args.out).exists() or not Path(args.out).parent.is_dir()):
+        cli.fail(f"{args.out} exists already, or its folder does not exist: name another file with --out")
+    path = toy.COLD_START if args.model == "toy" else args.model
     with cli.bad_input():
         sets = {name: load_problems(name) for name in args.data}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, tokenizer = policy.load(args.model, device)
+        model, tokenizer = policy.load(path, device)
         sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
-    templates = templates_for(tokenizer)
-    limit = args.max_new_tokens or (toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192)
+        templates = templates_for(tokenizer)
+        limit = args.max_new_tokens
+        if limit is None:
+            limit = toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192
+        for problems in sets.values():
+            sampler.check(prompts_of(problems, tokenizer, templates), args.n, limit, args.temperature, args.top_p)
     rows = {}
     for name, problems in sets.items():
-        with cli.bad_input(), policy.compute_precision(device):
+        with policy.compute_precision(device):
             responses = evaluate(
                 sampler, tokenizer, templates, problems, args.n,
                 max_new_tokens=limit, temperature=args.temperature, top_p=args.top_p, seed=args.seed, progress=name,

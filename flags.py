@@ -30,7 +30,7 @@ FLAGS = {
         ("--n-pos", int, 2, "reflect on a query when at least so many of its responses are right (DCS)"),
         ("--n-neg", int, Either(2, 4), "... and at least so many are wrong"),
         ("--m-max", int, 4, "rewrite at most so many wrong responses of a query"),
-        ("--lam", float, 1.0, "lambda, the weight of the constructed trajectories' loss; with 0 they teach nothing"),
+        ("--lam", float, 1.0, "lambda, the weight of the constructed trajectories' loss; with --mu 0, too, 0 is GRPO"),
         ("--ref-baseline", BASELINES, "query", "what a constructed trajectory's reward is compared with: query, its "
          "query's sampled responses; group, its query's other constructions (the paper); batch, all constructions"),
         ("--mu", float, Either(0.3, 0.0), "weight of the synthesis outputs' own policy gradient, which keeps the skill "
@@ -52,7 +52,7 @@ FLAGS = {
     "optimisation (policy.py)": [
         ("--steps", int, Either(50, 500), "training steps"),
         ("--lr", float, Either(1e-4, 1e-6), "AdamW's learning rate"),
-        ("--warmup", int, Either(5, 10), "steps in which the learning rate rises to --lr"),
+        ("--warmup", int, Either(5, 10), "steps in which the learning rate rises to --lr; 1 is none"),
         ("--beta2", float, Either(0.95, 0.999), "AdamW's decay of the second moment"),
         ("--weight-decay", float, 0.0, "AdamW's weight decay"),
         ("--max-grad-norm", float, 1.0, "a longer gradient is scaled down to this norm"),
@@ -90,7 +90,8 @@ def settle(args: argparse.Namespace, is_toy: bool):
         if isinstance(value, Either):
             setattr(args, name, value := value.toy if is_toy else value.real)
         if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
-            raise ValueError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+            least = "at least" if name in MAY_BE_ZERO else "above"
+            raise ValueError(f"--{name.replace('_', '-')} must be {least} 0, not {value}")
     if args.k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
     if args.algo == "tapo" and args.k < args.n_pos + args.n_neg:

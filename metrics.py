@@ -9,7 +9,6 @@ sampler's log-probabilities are from the trainer's on the very same tokens. They
 import os
 import sys
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 from reflect import OUTCOMES, reflects
@@ -103,10 +102,11 @@ class Tally:
 
 
 def trajectories(attempts, tokenizer, limit: int) -> list[dict]:
-    """Rows for trajectories.jsonl: kept constructions first, then thrown-away ones with their reason."""
-    ordered = sorted(attempts, key=lambda attempt: attempt.rollout is None)
+    """Rows for trajectories.jsonl: kept constructions, and up to a quarter thrown-away ones with their reason."""
+    kept = [attempt for attempt in attempts if attempt.rollout]
+    thrown = [attempt for attempt in attempts if not attempt.rollout][: max(limit // 4, limit - len(kept))]
     rows = []
-    for attempt in islice(ordered, limit):
+    for attempt in kept[: limit - len(thrown)] + thrown:
         made, rollout = attempt.construction, attempt.rollout
         row = {"question": attempt.problem.question, "outcome": made.outcome}
         row |= {"wrong": attempt.wrong.text, "right": attempt.right.text, "analysis": made.analysis}
@@ -145,17 +145,17 @@ def closing(before: dict, after: dict) -> str:
     return "\n".join(lines)
 
 
-def next_steps(folder: Path, algo: str, data: str) -> str:
+def next_steps(folder: Path, algo: str, model: str, data: str) -> str:
     """Where a run's files are, and the commands to go on with."""
     here = Path(os.path.relpath(sys.executable)).parent if Path.cwd() in Path(sys.executable).parents else None
     python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
     other = "grpo" if algo == "tapo" else "tapo"
-    return (
+    lines = (
         f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
         f"look closer    {python} report.py {folder}\n"
-        f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16\n"
-        f"compare with   {torchrun} --standalone train.py --algo {other}"
+        f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16"
     )
+    return lines + (f"\ncompare with   {torchrun} --standalone train.py --algo {other}" if model == "toy" else "")
 
 
 def _percent(value: float | None) -> str:

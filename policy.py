@@ -16,6 +16,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -97,16 +98,18 @@ def load_tokenizer(path: str):
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
     with _loading(path):
-        return AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        if not tokenizer("1 + 1").input_ids:
+            raise ValueError("its tokeniser is missing or empty")
+    return tokenizer
 
 
 def load_model(path: str, device: str = "cpu"):
     """The causal LM of a local folder or hub id, in float32 and evaluation mode. Raises ValueError with a sentence when
     there is none, or when its logits are not what `Policy` would compute."""
-    with _loading(path):
+    with _loading(path), torch.no_grad():
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
-    model = model.to(device).eval()
-    with torch.no_grad():
+        model = model.to(device).eval()
         ids = torch.arange(4, device=device)[None]
         theirs = model(input_ids=ids).logits
         ours = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
@@ -121,7 +124,7 @@ def _loading(path: str):
     disable_progress_bar()  # transformers' own, one for each small thing
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
 

@@ -166,7 +166,7 @@ def reflects(text: str) -> bool:
 
 
 def _occurrences(text: str, phrase: str) -> list[int]:
-    text = text.lower().replace("\u2019", "'")
+    text = "".join(low if len(low := c.lower()) == 1 else c for c in text).replace("\u2019", "'")  # same positions
     found, at = [], text.find(phrase)
     while at >= 0:
         if not _inside_word(text, at) and not _inside_word(text, at + len(phrase)):

@@ -11,18 +11,20 @@ from pathlib import Path
 import cli
 from reflect import OUTCOMES
 
-COLOURS = {"prefix": "\033[31m", "turn": "\033[32m", "quiet": "\033[2m", "off": "\033[0m"}
+COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
+COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
 CURVES = ("step", "accuracy", "reflecting", "kept", "tried", "ots_weight", "entropy", "grad_norm", "gap_max")
 
 
 def read_rows(file: Path) -> list[dict]:
     """The rows of a JSON-lines file; a last line still being written is left out."""
     rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
     return rows
 
 
@@ -45,16 +47,26 @@ def trajectory(row: dict, colours: dict[str, str]) -> str:
         lines.append(f"{quiet}  analysis {off}{_indent(row['analysis'])}")
     if row["outcome"] == "kept":
         prefix = f"{colours['prefix']}[{_indent(row['prefix'])}]{off}"
-        lines.append(f"{quiet}  y_ref    {off}{prefix} {colours['turn']}[{_indent(row['turn'].strip())}]{off}")
+        diagnosis, correction = split_turn(row["turn"])
+        diagnosis = f"{colours['diagnosis']}[{_indent(diagnosis)}]{off}"
+        correction = f"{colours['correction']}[{_indent(correction)}]{off}"
+        lines.append(f"{quiet}  y_ref    {off}{prefix} {diagnosis} {correction}")
         weights, kept = row["ots_weights"], row["kept_tokens"]
         lines.append(
             f"{quiet}           {off}[kept error prefix: {kept} tokens, mean OTS weight {_mean(weights[:kept])}] "
-            f"[turn and correction: {len(weights) - kept} tokens, {_mean(weights[kept:])}]"
+            f"[diagnosis and correction: {len(weights) - kept} tokens, {_mean(weights[kept:])}]"
         )
         lines.append(f"{quiet}           {off}reward {row['reward']:.0f}, advantage {row['advantage']:+.2f}")
     else:
         lines.append(f"{quiet}  thrown away: {off}{row['outcome']}, {OUTCOMES[row['outcome']]}")
     return "\n".join(lines)
+
+
+def split_turn(turn: str) -> tuple[str, str]:
+    """The diagnosis, which is the first sentence of a turn, and the correction after it."""
+    turn = turn.strip()
+    end = min((at for at in map(turn.find, (". ", "; ", ".\n", "\n")) if at >= 0), default=len(turn)) + 1
+    return turn[:end].strip(), turn[end:].strip()
 
 
 def _indent(text: str) -> str:
@@ -90,7 +102,8 @@ def main():
     for row in rows[-args.n :] if args.n > 0 else []:
         print("\n" + trajectory(row, colours))
     if not rows:
-        print(f"\nno trajectory of this run ended as '{args.outcome}'" + (f" at step {args.step}" if args.step else ""))
+        where = f" of step {args.step}" if args.step else ""
+        print(f"\nno trajectory{where} that ended as '{args.outcome}' is stored")
 
 
 if __name__ == "__main__":

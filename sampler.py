@@ -122,7 +122,7 @@ class Sampler:
         Raises ValueError before any work on an empty prompt, or one that fits neither the model's context nor memory.
         """
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        self._check(prompts, n, limits, temperature, top_p, top_k)
+        self.check(prompts, n, limits, temperature, top_p, top_k)
         distinct, rows, groups = _plan(prompts, n, limits, seed)
         if not rows:
             return groups
@@ -141,13 +141,15 @@ class Sampler:
             config._attn_implementation = "sdpa"
         return groups
 
-    def _check(self, prompts, n, limits, temperature, top_p, top_k):
+    def check(self, prompts, n, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0):
+        """Raise ValueError with a sentence where `sample` would refuse these arguments."""
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
         if len(limits) != len(prompts):
             raise ValueError(f"{len(limits)} limits for {len(prompts)} prompts: give one limit, or one a prompt")
         if n < 1 or any(limit < 1 for limit in limits):
             raise ValueError("n and max_new_tokens must be at least 1")
-        if temperature < 0 or not 0 < top_p <= 1 or top_k < 0:
-            raise ValueError("needed: temperature >= 0, 0 < top_p <= 1, top_k >= 0")
+        if not (0 <= temperature < float("inf") and 0 < top_p <= 1 and top_k >= 0):
+            raise ValueError("needed: a finite temperature >= 0, 0 < top_p <= 1, top_k >= 0")
         context = getattr(self.model.config, "max_position_embeddings", None)
         for i, (prompt, limit) in enumerate(zip(prompts, limits)):
             if not prompt:
@@ -164,7 +166,9 @@ class Sampler:
         if memory is None:
             if self.model.device.type != "cuda":
                 return most
-            memory = int(0.8 * torch.cuda.mem_get_info(self.model.device)[0])
+            free, device = torch.cuda.mem_get_info(self.model.device)[0], self.model.device
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
+            memory = int(0.8 * free)
         row = length * position_bytes(self.model)
         if row > memory:
             raise ValueError(

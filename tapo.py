@@ -17,8 +17,7 @@ Ours, not the paper's:
 3. All losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
    response; were L_ref an average of its own, the one construction of a poor step would push like all of G_orig.
 4. The synthesis outputs, rewarded for giving a correct trajectory, may be trained on as a group of their own, G_syn,
-with
-   a weight mu (0 is the paper's): otherwise the skill of constructing fades while the plain task is trained.
+   with a weight mu (0 is the paper's): otherwise the skill of constructing fades while the plain task is trained.
 """
 
 import random

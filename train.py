@@ -72,7 +72,8 @@ class Attempt:
 
 
 class Trainer:
-    """A policy and what trains it, with a method for each part of a step."""
+    """A policy and what trains it, with a method for each part of a step. The model stays in evaluation mode: dropout
+    would part the trainer's log-probabilities from the sampler's."""
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
         self.args, self.model, self.tokenizer, self.problems = args, model, tokenizer, problems
@@ -83,15 +84,9 @@ class Trainer:
             model.parameters(), lr=args.lr, betas=(0.9, args.beta2), weight_decay=args.weight_decay
         )
         self.templates = evaluation.templates_for(tokenizer)
-        self.prompts = data.prompt_ids(tokenizer, [self.templates.plain.format(question=p.question) for p in problems])
+        self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
+        self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
         self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-        longest = max(range(len(problems)), key=lambda i: len(self.prompts[i]))
-        if len(self.prompts[longest]) + args.max_new_tokens > self.context:
-            raise ValueError(
-                f"problem {longest + 1} has {len(self.prompts[longest])} tokens and may get "
-                f"{args.max_new_tokens} more, but the model's context holds {self.context}: lower --max-new-tokens "
-                "or leave the problem out"
-            )
 
     def step(self, number: int) -> tuple[dict, list[Attempt]]:
         """One training step: its metrics, and the constructions that were tried."""
@@ -177,7 +172,6 @@ class Trainer:
         over = lengths[: len(orig)]
         coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
-        self.model.train()
         for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens, groups):
             lengths_B = torch.tensor([lengths[i] for i in batch])
 
@@ -208,6 +202,8 @@ class Trainer:
             group["lr"] = args.lr * min(1.0, (number + 1) / args.warmup)
         with cli.uninterrupted():  # an interrupt never leaves half an update
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+            if not norm.isfinite():
+                raise SystemExit(f"step {number + 1}: the gradient is {norm.item()}; the policy before it is kept")
             self.optimizer.step()
         self.optimizer.zero_grad()
         return tally.figures() | {"grad_norm": norm.item()}
@@ -264,13 +260,20 @@ def set_up(args) -> tuple[Trainer, list[data.Problem], Run]:
         flags.settle(args, is_toy=True)
     kind = "toy" if args.data == "toy" else Path(args.data).stem
     run = Run(args.out, f"{args.algo}-{kind}-seed{args.seed}")
+    if args.model == "toy":
+        Trainer(args, toy.model(), toy.tokenizer(), problems)  # finds bad flags before the cold start is made
+        if not Path(toy.COLD_START).exists():
+            print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
+            coldstart.toy_coldstart(toy.COLD_START)
     path = toy.COLD_START if args.model == "toy" else args.model
-    if args.model == "toy" and not Path(path).exists():
-        print(f"making the toy's cold start, once, in {path}", flush=True)
-        coldstart.toy_coldstart(path)
     tokenizer = policy.load_tokenizer(path)
     flags.settle(args, toy.speaks(tokenizer))
-    return Trainer(args, policy.load_model(path, device), tokenizer, problems), held_out, run
+    model = policy.load_model(path, device)
+    if args.model == "toy" and getattr(model.config, "toy_recipe", "") != coldstart.recipe():
+        raise ValueError(f"{path} was made by another version of the toy: remove the folder, and it is made anew")
+    trainer = Trainer(args, model, tokenizer, problems)
+    trainer.sampler.check(evaluation.prompts_of(held_out, tokenizer, trainer.templates), 1, args.max_new_tokens)
+    return trainer, held_out, run
 
 
 def main():
@@ -278,9 +281,16 @@ def main():
     args = flags.parse()
     with cli.bad_input():
         trainer, held_out, run = set_up(args)
-    run.start(vars(args))
+        run.start(vars(args))
     scale = f"{len(trainer.problems)} problems, {args.steps} steps"
     print(f"{args.algo} on {args.data}: {scale}, into {run.folder}", flush=True)
+    with cli.bad_input(OSError):  # a full disk
+        train(args, trainer, held_out, run)
+    print(metrics.next_steps(run.folder, args.algo, args.model, args.eval_data or args.data))
+
+
+def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run):
+    """Measure, train, keep the policy whatever happens, measure again."""
     before = trainer.evaluate(held_out) if held_out else None
     bar = tqdm(range(args.steps), desc=args.algo, unit="step")
     try:
@@ -292,11 +302,11 @@ def main():
             bar.set_postfix_str(metrics.headline(figures))
     finally:
         bar.close()
-        run.save_model(trainer.model, trainer.tokenizer)
+        with cli.uninterrupted():
+            run.save_model(trainer.model, trainer.tokenizer)
         print(f"wrote {run.folder}/model", flush=True)
     if held_out:
         print(metrics.closing(before, trainer.evaluate(held_out)))
-    print(metrics.next_steps(run.folder, args.algo, args.eval_data or args.data))
 
 
 if __name__ == "__main__":
