@@ -1796,6 +1796,7 @@ def load(path: str) -> list[dict]:
 
 
 def main(arguments: list[str]) -> int:
+    """The program of the module's docstring: its exit code."""
     if len(arguments) != 2:
         print("usage: python verifier.py RESPONSE GOLD | --score FILE.jsonl", file=sys.stderr)
         return 2
