@@ -1,7 +1,7 @@
 """GRPO: Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300), as a sum over tokens.
 
-For a query with K responses of rewards r_1 .. r_K, every token of response i has the advantage (eq. 3, outcome
-supervision)
+For a query with K responses of rewards r_1 .. r_K, every token of response i has the advantage (section 4.1.2,
+outcome supervision)
 
     A_i = (r_i - mean(r)) / (std(r) + eps)
 
@@ -15,7 +15,7 @@ The step's loss is sum_i c_i sum_t l_it, where the coefficients c_i are fixed be
 Where we depart from the paper:
 1. The two sides of the clip have their own width (DAPO, arXiv 2503.14476); equal widths give the paper's.
 2. The default average is over all tokens of the step; the paper's is `sequence` (see `sequence_coefficients`).
-3. kl defaults to 0: no reference policy is kept.
+3. kl defaults to 0 for real models: no reference policy is kept. (On the toy it is 0.05.)
 """
 
 import torch
