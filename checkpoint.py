@@ -35,15 +35,9 @@ class Run:
 
     def start(self, flags: dict):
         """Make the folder, and keep in it what is needed to repeat the run."""
-        if self.given is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        for i in count(1) if self.given is None else ():
-            self.folder = Path("runs") / f"{self.name}-{i}"
-            try:
-                self.folder.mkdir(parents=True)  # fails where another run, perhaps just started, has it
-                break
-            except FileExistsError:
-                continue
+        if self.given is None:
+            self.folder = _first_free(self.name)
+        self.folder.mkdir(parents=True, exist_ok=True)
         versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
         config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
         (self.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -57,6 +51,17 @@ class Run:
     def save_model(self, model, tokenizer):
         """Write the policy to `model/`."""
         policy.save(model, tokenizer, self.folder / "model")
+
+
+def _first_free(name: str) -> Path:
+    """A new folder `runs/name-N`, made here and now: another run, perhaps just started, never gets the same."""
+    for i in count(1):
+        try:
+            folder = Path("runs") / f"{name}-{i}"
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
 
 
 def commit() -> str | None:

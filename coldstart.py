@@ -72,7 +72,7 @@ def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
 
 def recipe() -> str:
     """What the toy's cold start was made with; kept in its config.json, so that a stale one is noticed."""
-    return f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {toy.TEMPLATES}"
+    return f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {toy.TEMPLATES} {toy.SHAPE}"
 
 
 def toy_coldstart(folder: str | Path, seed: int = 0):

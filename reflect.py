@@ -108,9 +108,9 @@ def construct(
 
     `decode` and `encode` are the tokeniser's, without special tokens. Tokenisers whose `encode` adds a space in front
     of any text (SentencePiece's dummy prefix) cannot continue a text: they end in "splice"."""
-    parsed = parse(output)
     if not finished:
         return Construction("cut")
+    parsed = parse(output)
     if parsed is None:
         return Construction("tags")
     analysis, rewritten = parsed

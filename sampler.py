@@ -121,8 +121,7 @@ class Sampler:
 
         Raises ValueError before any work on an empty prompt, or one that fits neither the model's context nor memory.
         """
-        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        self.check(prompts, n, limits, temperature, top_p, top_k)
+        limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
         distinct, rows, groups = _plan(prompts, n, limits, seed)
         if not rows:
             return groups
@@ -141,9 +140,9 @@ class Sampler:
             config._attn_implementation = "sdpa"
         return groups
 
-    def check(self, prompts, n, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0):
-        """Raise ValueError with a sentence where `sample` would refuse these arguments."""
-        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    def check(self, prompts, n, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0) -> list[int]:
+        """The limit of each prompt. Raises ValueError with a sentence where `sample` would refuse these arguments."""
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         if len(limits) != len(prompts):
             raise ValueError(f"{len(limits)} limits for {len(prompts)} prompts: give one limit, or one a prompt")
         if n < 1 or any(limit < 1 for limit in limits):
@@ -159,6 +158,7 @@ class Sampler:
                     f"prompt {i} has {len(prompt)} tokens and may get {limit} more, but the model's context holds "
                     f"{context}: shorten the prompt or lower max_new_tokens"
                 )
+        return limits
 
     def _slots_for(self, length: int) -> int:
         """How many rows of `length` positions to run side by side."""
@@ -192,6 +192,7 @@ class Sampler:
             prefilled.copy_into(cache, newcomers, holes)
             active = cache.close_holes(active)
             if not active:
+                stats.cache_bytes = max(stats.cache_bytes, cache.bytes)
                 return
             begun = time.perf_counter()
             position_B = torch.tensor([row.position for row in active], device=device)

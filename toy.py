@@ -36,6 +36,8 @@ CONTEXT = 256  # tokens; the longest synthesis prompt and its output
 MAX_NEW_TOKENS = 60
 COLD_START = "runs/toy-coldstart"  # where the cold-started model is kept, made once
 HELD_OUT = 160
+SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3}
+SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 
 
 def problems() -> tuple[list[Problem], list[Problem]]:
@@ -64,12 +66,7 @@ def model() -> Qwen3ForCausalLM:
     """A Qwen3 of half a million weights, untrained: set torch's seed before."""
     config = Qwen3Config(
         vocab_size=len(VOCABULARY),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
+        **SHAPE,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         eos_token_id=VOCABULARY["<eos>"],

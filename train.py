@@ -170,6 +170,7 @@ class Trainer:
         groups = [ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn)
         lengths = [len(r.ids) for r in rows]
         over = lengths[: len(orig)]
+        advantages = [r.advantage for r in rows]
         coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
         for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens, groups):
@@ -178,8 +179,7 @@ class Trainer:
             def each_token(values, batch=batch, lengths_B=lengths_B):
                 return torch.tensor([values[i] for i in batch]).repeat_interleave(lengths_B).to(self.model.device)
 
-            group_N, coefficients_N = each_token(groups), each_token(coefficients)
-            advantages_N = each_token([row.advantage for row in rows])
+            group_N, coefficients_N, advantages_N = map(each_token, (groups, coefficients, advantages))
             given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
             with policy.compute_precision(self.model.device.type):
                 logprobs_N, entropy_N = self.network(*given)

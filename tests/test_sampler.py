@@ -160,6 +160,13 @@ def test_cache_memory_is_what_the_docstring_says():
     assert sampler.stats.cache_bytes == position * (4 * (longest + 10 - 1) + widest)
 
 
+def test_cache_memory_counts_when_nothing_is_prefilled():
+    model = make_model(tied=False)
+    sampler = Sampler(model, eos_ids=(), slots=2)
+    sampler.sample([[5], [6]], max_new_tokens=10)
+    assert sampler.stats.cache_bytes == position_bytes(model) * 2 * 10
+
+
 def test_slots_follow_from_memory():
     model = make_model(tied=False)
     row = position_bytes(model) * (3 + 20 - 1)
