@@ -34,9 +34,7 @@ class Policy(nn.Module):
     def forward(self, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0):
         """Rows are right-padded: with causal attention, what stands to the right of a token cannot change it. The
         entropy carries no gradient."""
-        ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
-        hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
-        hidden_ND = hidden_BTD[row_N, position_N]
+        hidden_ND, target_N = self.hidden(prompts, responses)
         logprobs, entropy = [], []
         for hidden, target in zip(hidden_ND.split(self.chunk), target_N.split(self.chunk)):
             one, two = checkpoint(self._head, hidden, target, temperature, use_reentrant=False)
@@ -44,9 +42,18 @@ class Policy(nn.Module):
             entropy.append(two)
         return torch.cat(logprobs), torch.cat(entropy)
 
+    def hidden(self, prompts, responses):
+        """The last hidden states [N, D] that predict the response tokens, and those tokens [N]."""
+        ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
+        hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return hidden_BTD[row_N, position_N], target_N
+
+    def log_distribution(self, hidden_CD, temperature: float):
+        """Hidden states to log-probabilities over the vocabulary, [C, V] float32."""
+        return (self.model.get_output_embeddings()(hidden_CD).float() / temperature).log_softmax(-1)
+
     def _head(self, hidden_CD, target_C, temperature):
-        logits_CV = self.model.get_output_embeddings()(hidden_CD).float() / temperature
-        logprobs_CV = logits_CV.log_softmax(-1)
+        logprobs_CV = self.log_distribution(hidden_CD, temperature)
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
         return logprobs_CV.gather(-1, target_C[:, None])[:, 0], entropy_C
