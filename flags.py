@@ -41,6 +41,13 @@ FLAGS = {
         ("--clip-high", float, 0.2, "... or above 1 + this"),
         ("--kl", float, Either(0.05, 0.0), "weight of KL(policy || start) on sampled responses; 0 keeps no reference"),
     ],
+    "ablations of TAPO": [
+        ("--no-dcs", bool, False, "rewrite every wrong response of every query that has a right one"),
+        ("--no-dae", bool, False, "append constructed trajectories to their query's group before it is normalised"),
+        ("--no-ots", bool, False, "every token of a constructed trajectory counts alike"),
+        ("--full-reconstruction", bool, False, "train on the whole reconstruction as it was written, instead of y-'s "
+         "own tokens and a turn"),
+    ],
     "rollouts (sampler.py)": [
         ("--queries", int, 64, "Q, queries a step"),
         ("--k", int, 8, "K, responses a query"),
@@ -72,10 +79,15 @@ MAY_BE_ZERO = {"seed", "lam", "mu", "kl", "weight_decay", "keep_trajectories"}
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags of a training run. One whose default is `Either` and was not given holds it until `settle`."""
-    parser = cli.Parser("Train a language model with TAPO or GRPO on problems with verifiable answers.")
+    parser = cli.Parser(
+        "Train a language model with TAPO, or what it is compared with, on problems with verifiable answers."
+    )
     for title, flags in FLAGS.items():
         group = parser.add_argument_group(title)
         for flag, kind, default, text in flags:
+            if kind is bool:
+                group.add_argument(flag, action="store_true", help=text)
+                continue
             shown = f"{default.toy} on the toy, else {default.real}" if isinstance(default, Either) else default
             text += f" (default: {shown})" if default is not None else ""
             reads = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": METAVARS[kind]}
@@ -89,12 +101,15 @@ def settle(args: argparse.Namespace, is_toy: bool):
     for name, value in vars(args).items():
         if isinstance(value, Either):
             setattr(args, name, value := value.toy if is_toy else value.real)
-        if isinstance(value, (int, float)) and not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
+        if type(value) in (int, float) and not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
             least = "at least" if name in MAY_BE_ZERO else "above"
             raise ValueError(f"--{name.replace('_', '-')} must be {least} 0, not {value}")
     if args.k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
-    if args.algo == "tapo" and args.k < args.n_pos + args.n_neg:
+    for name in ("no_dcs", "no_dae", "no_ots", "full_reconstruction"):
+        if getattr(args, name) and args.algo != "tapo":
+            raise ValueError(f"--{name.replace('_', '-')} takes a part of TAPO away: use it with --algo tapo")
+    if args.algo == "tapo" and not args.no_dcs and args.k < args.n_pos + args.n_neg:
         raise ValueError(
             f"--k {args.k} is less than --n-pos {args.n_pos} plus --n-neg {args.n_neg}, so no query could ever be "
             "reflected on: raise --k or lower the others"

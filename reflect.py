@@ -103,8 +103,12 @@ def construct(
     encode: Callable[[str], list[int]],
     eos_id: int,
     max_tokens: int,
+    verbatim: bool = True,
 ) -> Construction:
     """y_ref from the ids of y- (no end token) and the text of a synthesis output, or the reason why there is none.
+
+    Without `verbatim` y_ref is the whole reconstruction as it was written, be it y-'s words or not, and kept is 0: the
+    paper's ablation "full reconstruction".
 
     `decode` and `encode` are the tokeniser's, without special tokens. Tokenisers whose `encode` adds a space in front
     of any text (SentencePiece's dummy prefix) cannot continue a text: they end in "splice"."""
@@ -116,12 +120,14 @@ def construct(
     analysis, rewritten = parsed
     wrong = decode(wrong_ids)
     rewritten = wrong[: len(wrong) - len(wrong.lstrip())] + rewritten.strip()
-    cut = turn_position(wrong, rewritten)
-    if isinstance(cut, str):
-        return Construction(cut, analysis)
-    kept = _ids_within(wrong_ids, rewritten[:cut], decode)
-    if kept == 0:
-        return Construction("not_verbatim", analysis)
+    kept = 0
+    if verbatim:
+        cut = turn_position(wrong, rewritten)
+        if isinstance(cut, str):
+            return Construction(cut, analysis)
+        kept = _ids_within(wrong_ids, rewritten[:cut], decode)
+        if kept == 0:
+            return Construction("not_verbatim", analysis)
     prefix = decode(wrong_ids[:kept])
     turn = rewritten[len(prefix) :]
     ids = wrong_ids[:kept] + encode(turn)

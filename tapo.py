@@ -73,6 +73,21 @@ def reference_advantages(
     return advantages_M
 
 
+def contaminated_advantages(
+    rewards_QK: torch.Tensor, ref_rewards_M: torch.Tensor, ref_query_M: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ablation without DAE: constructed trajectories are appended to their query's group before it is normalised.
+    Advantages [Q, K] of the sampled responses and [M] of the constructed ones. Right constructions raise the mean, and
+    with it fall the advantages of the query's own responses: the contamination that the paper warns of."""
+    K, advantages_QK, ref_advantages_M = rewards_QK.shape[1], [], torch.zeros(len(ref_rewards_M))
+    for query, rewards_K in enumerate(rewards_QK.float()):
+        mine_M = ref_query_M == query
+        advantages = one_group_advantages(torch.cat([rewards_K, ref_rewards_M[mine_M]]))
+        advantages_QK.append(advantages[:K])
+        ref_advantages_M[mine_M] = advantages[K:]
+    return torch.stack(advantages_QK), ref_advantages_M
+
+
 def one_group_advantages(rewards_M: torch.Tensor) -> torch.Tensor:
     """Advantages [M] of rewards [M] that are one group of any size; a group of one, or of equal rewards, gets 0. For
     the synthesis outputs of a step (reward 1 where one gave a correct trajectory) and the scopes above."""

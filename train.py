@@ -1,4 +1,4 @@
-"""TAPO and GRPO: the loop.
+"""TAPO, and what it is measured against: the loop.
 
     torchrun --standalone train.py                                    # the toy: on a CPU, in minutes
     torchrun --standalone train.py --model PATH --data FILE.jsonl     # any transformers causal LM
@@ -11,6 +11,8 @@ One step, as in the paper:
     4. advantages: of G_orig, and apart from them those of G_ref                               (grpo.py, tapo.py)
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
     6. one optimiser step
+
+An ablation (--no-dcs, --no-dae, --no-ots, --full-reconstruction) is one line where TAPO decides.
 
 The policy is updated once a batch, so its old log-probabilities are its own and the clip never acts.
 Everything random follows from --seed and the number of the step. So far one process trains, on one GPU or on the CPU.
@@ -39,7 +41,17 @@ from checkpoint import Run
 from grpo import group_advantages, k3_kl, sequence_coefficients
 from reflect import Construction, construct
 from sampler import Completion, Sampler
-from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reference_advantages, select_candidates, tapo_loss
+from tapo import (
+    ORIG,
+    REF,
+    SYN,
+    contaminated_advantages,
+    one_group_advantages,
+    ots_weights,
+    reference_advantages,
+    select_candidates,
+    tapo_loss,
+)
 from verifier import verify
 
 
@@ -98,11 +110,12 @@ class Trainer:
 
         rewards_QK = torch.tensor([[rollout.reward for rollout in group] for group in groups])
         orig = [rollout for group in groups for rollout in group]
-        assign(orig, group_advantages(rewards_QK).flatten())
         ref = [attempt.rollout for attempt in attempts if attempt.rollout]
         ref_rewards_M = torch.tensor([rollout.reward for rollout in ref])
         ref_query_M = torch.tensor([rollout.query for rollout in ref], dtype=torch.long)
-        assign(ref, reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, args.ref_baseline))
+        advantages_QK, ref_advantages_M = self.advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        assign(orig, advantages_QK.flatten())
+        assign(ref, ref_advantages_M)
 
         syn = [attempt.output for attempt in attempts if attempt.output]
         assign(syn, one_group_advantages(torch.tensor([output.reward for output in syn])))
@@ -113,6 +126,13 @@ class Trainer:
         figures |= self.update(orig, ref, syn if args.mu else [], number)
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, syn)
         return figures, attempts
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages [Q, K] of G_orig and [M] of G_ref."""
+        if self.args.no_dae:
+            return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        ref_advantages_M = reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, self.args.ref_baseline)
+        return group_advantages(rewards_QK), ref_advantages_M
 
     def sample_groups(self, queries: list[int], number: int) -> list[list[Rollout]]:
         """G_orig: K verified responses to each query."""
@@ -132,8 +152,9 @@ class Trainer:
         args = self.args
         correct_QK = [[rollout.reward > 0 for rollout in group] for group in groups]
         rng = random.Random(f"{args.seed} {number}")
+        bounds = (1, 1, args.k) if args.no_dcs else (args.n_pos, args.n_neg, args.m_max)
         attempts, texts = [], []
-        for query, negative, positive in select_candidates(correct_QK, args.n_pos, args.n_neg, args.m_max, rng):
+        for query, negative, positive in select_candidates(correct_QK, *bounds, rng):
             wrong, right = groups[query][negative], groups[query][positive]
             problem = self.problems[queries[query]]
             fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
@@ -157,6 +178,7 @@ class Trainer:
             encode=self.encode,
             eos_id=attempt.right.ids[-1],  # a right response ended, and so
             max_tokens=self.args.max_new_tokens,
+            verbatim=not self.args.full_reconstruction,
         )
         if made.outcome == "kept":
             text = made.prefix + made.turn
@@ -183,7 +205,7 @@ class Trainer:
             given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
             with policy.compute_precision(self.model.device.type):
                 logprobs_N, entropy_N = self.network(*given)
-            weights_N = ots_weights(logprobs_N, entropy_N)
+            weights_N = torch.ones_like(logprobs_N) if args.no_ots else ots_weights(logprobs_N, entropy_N)
             loss, parts = tapo_loss(
                 logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
                 lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
@@ -306,7 +328,9 @@ def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run):
             run.save_model(trainer.model, trainer.tokenizer)
         print(f"wrote {run.folder}/model", flush=True)
     if held_out:
-        print(metrics.closing(before, trainer.evaluate(held_out)))
+        after = trainer.evaluate(held_out)
+        run.append("evaluation.jsonl", [{"step": 0} | before, {"step": args.steps} | after])
+        print(metrics.closing(before, after))
 
 
 if __name__ == "__main__":
