@@ -5,7 +5,7 @@ line.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import reflect
@@ -24,15 +24,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Templates:
-    """How prompts are worded: `plain` has the field {question}, `synthesis` {question}, {wrong} and {right}."""
+    """How prompts are worded: `plain` has the field {question}, `synthesis` {question}, {wrong} and {right}, `teacher`
+    (OPSD's) {question} and {right}."""
 
     plain: str
     synthesis: str
+    teacher: str = field(repr=False)  # no part of a cold start, whose recipe is this object's repr
 
 
 TEMPLATES = Templates(
     plain="{question}\n\nReason step by step, and put your final answer within \\boxed{{}}.",
     synthesis=reflect.SYNTHESIS,
+    teacher="{question}\n\nAn attempt at this problem that ends right:\n\n{right}\n\nNow solve it yourself, with this "
+    "attempt in mind. Reason step by step, and put your final answer within \\boxed{{}}.",
 )
 
 

@@ -26,7 +26,8 @@ FLAGS = {
         ("--seed", int, 0, "seed of everything random"),
     ],
     "the algorithm (grpo.py, tapo.py)": [
-        ("--algo", ("tapo", "grpo"), "tapo", "grpo is the same loop without constructed trajectories"),
+        ("--algo", ("tapo", "grpo", "opsd"), "tapo", "grpo is the same loop without constructed trajectories; "
+         "opsd distils from the policy itself with a right response in its context"),
         ("--n-pos", int, 2, "reflect on a query when at least so many of its responses are right (DCS)"),
         ("--n-neg", int, Either(2, 4), "... and at least so many are wrong"),
         ("--m-max", int, 4, "rewrite at most so many wrong responses of a query"),
@@ -35,6 +36,7 @@ FLAGS = {
          "query's sampled responses; group, its query's other constructions (the paper); batch, all constructions"),
         ("--mu", float, Either(0.3, 0.0), "weight of the synthesis outputs' own policy gradient, which keeps the skill "
          "of constructing alive; 0 is the paper's"),
+        ("--opsd-beta", float, 0.5, "OPSD's divergence: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon"),
         ("--average", AVERAGES, "token", "what the loss averages over: token, every token alike; sequence, every "
          "response alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)"),
         ("--clip-low", float, 0.2, "a probability ratio below 1 - this earns nothing more"),
@@ -74,7 +76,7 @@ FLAGS = {
 # fmt: on
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
-MAY_BE_ZERO = {"seed", "lam", "mu", "kl", "weight_decay", "keep_trajectories"}
+MAY_BE_ZERO = {"seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories"}
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,6 +108,8 @@ def settle(args: argparse.Namespace, is_toy: bool):
             raise ValueError(f"--{name.replace('_', '-')} must be {least} 0, not {value}")
     if args.k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
+    if args.opsd_beta > 1:
+        raise ValueError(f"--opsd-beta must be from 0 (forward KL) to 1 (reverse KL), not {args.opsd_beta}")
     for name in ("no_dcs", "no_dae", "no_ots", "full_reconstruction"):
         if getattr(args, name) and args.algo != "tapo":
             raise ValueError(f"--{name.replace('_', '-')} takes a part of TAPO away: use it with --algo tapo")

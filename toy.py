@@ -25,7 +25,9 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from data import Problem, Templates
 
-TEMPLATES = Templates(plain="{question}", synthesis="{question} wrong {wrong} right {right}")
+TEMPLATES = Templates(
+    plain="{question}", synthesis="{question} wrong {wrong} right {right}", teacher="{question} right {right}"
+)
 
 WORDS = (
     "<pad> <eos> <user> <assistant> <analysis> </analysis> <reconstruction> </reconstruction> \\boxed{ } "

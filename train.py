@@ -12,6 +12,8 @@ One step, as in the paper:
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
     6. one optimiser step
 
+The other algorithms are the same loop: GRPO without parts 2 and 3; OPSD, too, with the divergence from a teacher as its
+loss (opsd.py). All divide by the size of G_orig, all keep --kl.
 An ablation (--no-dcs, --no-dae, --no-ots, --full-reconstruction) is one line where TAPO decides.
 
 The policy is updated once a batch, so its old log-probabilities are its own and the clip never acts.
@@ -39,6 +41,7 @@ import policy
 import toy
 from checkpoint import Run
 from grpo import group_advantages, k3_kl, sequence_coefficients
+from opsd import OPSD
 from reflect import Construction, construct
 from sampler import Completion, Sampler
 from tapo import (
@@ -68,6 +71,7 @@ class Rollout:
     logprobs: list[float] | None = None  # the sampler's; a constructed response has none
     advantage: float = 0.0
     weights: list[float] | None = None  # OTS weights of a constructed response
+    teacher: list[int] | None = None  # the prompt under which OPSD's teacher scores it; None if it has none
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Trainer:
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
         self.args, self.model, self.tokenizer, self.problems = args, model, tokenizer, problems
-        self.network = policy.Policy(model)
+        self.network = OPSD(model) if args.algo == "opsd" else policy.Policy(model)
         self.reference = policy.Policy(copy.deepcopy(model).requires_grad_(False)) if args.kl else None
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
         self.optimizer = torch.optim.AdamW(
@@ -106,6 +110,8 @@ class Trainer:
         queries = queries_of_step(len(self.problems), args.queries, args.seed, number)
         groups = self.sample_groups(queries, number)
         attempts = self.reflect(queries, groups, number) if args.algo == "tapo" else []
+        if args.algo == "opsd":
+            self.teach(queries, groups, number)
         sampled = time.perf_counter()
 
         rewards_QK = torch.tensor([[rollout.reward for rollout in group] for group in groups])
@@ -186,6 +192,20 @@ class Trainer:
             attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, reward)
         attempt.output = Rollout(attempt.query, prompt, output.ids, said, reward, output.finished, output.logprobs)
 
+    def teach(self, queries: list[int], groups: list[list[Rollout]], number: int):
+        """OPSD: give each response its teacher's prompt, which holds another right response of the group, drawn at
+        random. A response of a group without one, or whose prompt does not fit the context, has no teacher."""
+        rng = random.Random(f"{self.args.seed} {number} teacher")
+        taught, texts = [], []
+        for query, group in zip(queries, groups):
+            for rollout in group:
+                if right := [other for other in group if other.reward > 0 and other is not rollout]:
+                    fields = {"question": self.problems[query].question, "right": rng.choice(right).text}
+                    texts.append(self.templates.teacher.format(**fields))
+                    taught.append(rollout)
+        for rollout, prompt in zip(taught, data.prompt_ids(self.tokenizer, texts)):
+            rollout.teacher = prompt if len(prompt) + len(rollout.ids) <= self.context else None
+
     def update(self, orig: list[Rollout], ref: list[Rollout], syn: list[Rollout], number: int) -> dict:
         """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig)."""
         args, rows = self.args, orig + ref + syn
@@ -195,7 +215,8 @@ class Trainer:
         advantages = [r.advantage for r in rows]
         coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
         tally = metrics.Tally()
-        for batch in policy.micro_batches([len(r.prompt) + len(r.ids) for r in rows], args.micro_batch_tokens, groups):
+        sizes = [len(r.teacher or r.prompt) + len(r.ids) for r in rows]
+        for batch in policy.micro_batches(sizes, args.micro_batch_tokens, groups):
             lengths_B = torch.tensor([lengths[i] for i in batch])
 
             def each_token(values, batch=batch, lengths_B=lengths_B):
@@ -204,12 +225,21 @@ class Trainer:
             group_N, coefficients_N, advantages_N = map(each_token, (groups, coefficients, advantages))
             given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
             with policy.compute_precision(self.model.device.type):
-                logprobs_N, entropy_N = self.network(*given)
+                if args.algo == "opsd":
+                    teachers = [rows[i].teacher or rows[i].prompt for i in batch]
+                    divergence_N, logprobs_N, entropy_N = self.network(given[0], teachers, *given[1:], args.opsd_beta)
+                else:
+                    logprobs_N, entropy_N = self.network(*given)
             weights_N = torch.ones_like(logprobs_N) if args.no_ots else ots_weights(logprobs_N, entropy_N)
-            loss, parts = tapo_loss(
-                logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
-                lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
-            )  # fmt: skip
+            if args.algo == "opsd":
+                taught_N = each_token([rollout.teacher is not None for rollout in rows])
+                loss = (coefficients_N * taught_N * divergence_N).sum()
+                parts = {"loss_orig": loss.detach()}
+            else:
+                loss, parts = tapo_loss(
+                    logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
+                    lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
+                )  # fmt: skip
             if self.reference and groups[batch[0]] == ORIG:  # a micro-batch holds one group only
                 with torch.no_grad(), policy.compute_precision(self.model.device.type):
                     reference_N, _ = self.reference(*given)
