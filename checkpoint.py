@@ -2,6 +2,7 @@
 
     config.json         the flags, the commit and the versions
     metrics.jsonl       one JSON object a step
+    evaluation.jsonl    held-out figures before and after
     trajectories.jsonl  some constructions of each step, with their parts
     model/              the trained policy in transformers' format, at the end or when the run is stopped
 

@@ -26,8 +26,9 @@ FLAGS = {
         ("--seed", int, 0, "seed of everything random"),
     ],
     "the algorithm (grpo.py, tapo.py)": [
-        ("--algo", ("tapo", "grpo", "opsd"), "tapo", "grpo is the same loop without constructed trajectories; "
-         "opsd distils from the policy itself with a right response in its context"),
+        ("--algo", ("tapo", "grpo", "opsd", "sft"), "tapo", "grpo is the same loop without constructed trajectories; "
+         "opsd distils from the policy itself with a right response in its context; sft learns the right constructed "
+         "trajectories by likelihood, without policy gradient"),
         ("--n-pos", int, 2, "reflect on a query when at least so many of its responses are right (DCS)"),
         ("--n-neg", int, Either(2, 4), "... and at least so many are wrong"),
         ("--m-max", int, 4, "rewrite at most so many wrong responses of a query"),
@@ -113,7 +114,7 @@ def settle(args: argparse.Namespace, is_toy: bool):
     for name in ("no_dcs", "no_dae", "no_ots", "full_reconstruction"):
         if getattr(args, name) and args.algo != "tapo":
             raise ValueError(f"--{name.replace('_', '-')} takes a part of TAPO away: use it with --algo tapo")
-    if args.algo == "tapo" and not args.no_dcs and args.k < args.n_pos + args.n_neg:
+    if args.algo in ("tapo", "sft") and not args.no_dcs and args.k < args.n_pos + args.n_neg:
         raise ValueError(
             f"--k {args.k} is less than --n-pos {args.n_pos} plus --n-neg {args.n_neg}, so no query could ever be "
             "reflected on: raise --k or lower the others"

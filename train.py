@@ -13,7 +13,7 @@ One step, as in the paper:
     6. one optimiser step
 
 The other algorithms are the same loop: GRPO without parts 2 and 3; OPSD, too, with the divergence from a teacher as its
-loss (opsd.py). All divide by the size of G_orig, all keep --kl.
+loss (opsd.py); SFT with the log-likelihood of the right constructions. All divide by the size of G_orig, all keep --kl.
 An ablation (--no-dcs, --no-dae, --no-ots, --full-reconstruction) is one line where TAPO decides.
 
 The policy is updated once a batch, so its old log-probabilities are its own and the clip never acts.
@@ -109,7 +109,7 @@ class Trainer:
         args, start = self.args, time.perf_counter()
         queries = queries_of_step(len(self.problems), args.queries, args.seed, number)
         groups = self.sample_groups(queries, number)
-        attempts = self.reflect(queries, groups, number) if args.algo == "tapo" else []
+        attempts = self.reflect(queries, groups, number) if args.algo in ("tapo", "sft") else []
         if args.algo == "opsd":
             self.teach(queries, groups, number)
         sampled = time.perf_counter()
@@ -129,7 +129,7 @@ class Trainer:
         figures = {"step": number + 1}
         figures |= metrics.of_groups(groups)
         figures |= metrics.of_constructions(attempts)
-        figures |= self.update(orig, ref, syn if args.mu else [], number)
+        figures |= self.update(orig, ref, syn if args.mu and args.algo == "tapo" else [], number)
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, syn)
         return figures, attempts
 
@@ -137,6 +137,8 @@ class Trainer:
         """Advantages [Q, K] of G_orig and [M] of G_ref."""
         if self.args.no_dae:
             return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        if self.args.algo == "sft":  # the right constructions are learnt, all alike, and nothing else
+            return torch.zeros_like(rewards_QK), ref_rewards_M
         ref_advantages_M = reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, self.args.ref_baseline)
         return group_advantages(rewards_QK), ref_advantages_M
 
@@ -235,6 +237,9 @@ class Trainer:
                 taught_N = each_token([rollout.teacher is not None for rollout in rows])
                 loss = (coefficients_N * taught_N * divergence_N).sum()
                 parts = {"loss_orig": loss.detach()}
+            elif args.algo == "sft":
+                loss = -args.lam * (coefficients_N * advantages_N * logprobs_N).sum()
+                parts = {"loss_ref": loss.detach()}
             else:
                 loss, parts = tapo_loss(
                     logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,

@@ -1,0 +1,130 @@
+"""Every side of the comparison on the toy: each algorithm and ablation from the same cold start, one seed, one table.
+
+    python bench/algorithms.py                 # the demo's number of steps, two runs side by side, a thread each
+    python bench/algorithms.py --steps 5       # a quick look
+
+A run that ended is kept under --out and not run again: a command that was stopped goes on where it was, with the run it
+was at begun anew.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import cli
+import coldstart
+import toy
+
+RUNS = {
+    "GRPO": "--algo grpo",
+    "TAPO": "--algo tapo",
+    "OPSD, forward KL": "--algo opsd --opsd-beta 0",
+    "OPSD, JSD 0.5": "--algo opsd --opsd-beta 0.5",
+    "OPSD, reverse KL": "--algo opsd --opsd-beta 1",
+    "SFT on the constructions": "--algo sft",
+    "TAPO without DCS": "--no-dcs",
+    "TAPO without DAE": "--no-dae",
+    "TAPO without OTS": "--no-ots",
+    "TAPO, full reconstruction": "--full-reconstruction",
+    "TAPO, G_ref by group": "--ref-baseline group",
+    "TAPO, G_ref by batch": "--ref-baseline batch",
+    "TAPO, lambda 0.3": "--lam 0.3",
+    "TAPO, mu 0": "--mu 0",
+    "TAPO, n_pos 1": "--n-pos 1",
+    "TAPO, n_neg 4": "--n-neg 4",
+    "TAPO, m_max 1": "--m-max 1",
+}
+COLUMNS = {
+    "pass@1": "sampled",
+    "greedy": "greedy",
+    "reflecting": "reflecting",
+    "dsr": "DSR",
+    "err": "ERR",
+    "tokens": "length",
+    "generated": "generated",
+    "seconds": "seconds",
+}
+
+
+def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
+    """One run of train.py, whose folder appears under its name when it has ended."""
+    scratch, log = folder.with_name(f".{folder.name}"), folder.with_suffix(".log")
+    shutil.rmtree(scratch, ignore_errors=True)
+    with open(log, "w", encoding="utf-8") as file:
+        command = [sys.executable, Path(__file__).parents[1] / "train.py", *flags, "--out", scratch]
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        processes.append(process)
+    if process.wait():
+        raise RuntimeError(f"train.py {' '.join(flags)} ended with code {process.returncode}: see {log}")
+    scratch.rename(folder)
+
+
+def figures(folder: Path) -> tuple[dict, dict]:
+    """The held-out figures before and after a run, with what the run cost."""
+    before, after = (json.loads(line) for line in (folder / "evaluation.jsonl").open(encoding="utf-8"))
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+    after["generated"] = sum(step["tokens_sampled"] + step["tokens_synthesised"] for step in steps)
+    after["seconds"] = sum(step["seconds_sampling"] + step["seconds_training"] for step in steps)
+    return before, after
+
+
+def table(rows: dict[str, dict]) -> str:
+    """The rows as a Markdown table."""
+
+    def cell(name, value):
+        if value is None:
+            return "-"
+        if name == "generated":
+            return f"{value / 1e6:.2f} M"
+        return f"{100 * value:.1f} %" if name not in ("tokens", "seconds") else f"{value:.{int(name == 'tokens')}f}"
+
+    lines = [["", "flags", *COLUMNS.values()], ["---"] * (2 + len(COLUMNS))]
+    for name, row in rows.items():
+        shown = f"`{RUNS[name]}`" if name in RUNS else ""
+        lines.append([name, shown, *(cell(column, row.get(column)) for column in COLUMNS)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main():
+    """The program; see the module's docstring and --help."""
+    parser = cli.Parser("Run every algorithm and ablation on the toy and print their table.")
+    parser.add_argument("--steps", type=int, default=50, help="training steps of a run (default 50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every run (default 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
+    parser.add_argument("--out", default="runs/algorithms", help="where runs are kept (default runs/algorithms)")
+    args = parser.parse_args()
+    if min(args.steps, args.jobs) < 1:
+        cli.fail("--steps and --jobs must be at least 1")
+    if not Path(toy.COLD_START).exists():
+        coldstart.toy_coldstart(toy.COLD_START)
+    folder = Path(args.out) / f"steps{args.steps}-seed{args.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    folders = {name: folder / flags.replace("--", "").replace(" ", "-") for name, flags in RUNS.items()}
+    common = f"--steps {args.steps} --seed {args.seed}".split()
+    todo = [name for name in RUNS if not folders[name].exists()]
+    processes: list[subprocess.Popen] = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        try:
+            futures = [pool.submit(train, folders[name], RUNS[name].split() + common, processes) for name in todo]
+            for future in tqdm(as_completed(futures), total=len(todo), desc="runs", unit="run"):
+                future.result()
+        except (KeyboardInterrupt, RuntimeError) as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()  # a run that ended already does not mind
+            if isinstance(error, RuntimeError):
+                cli.fail(str(error))
+            raise
+    found = {name: figures(folders[name]) for name in RUNS}
+    print(table({"cold start": next(iter(found.values()))[0]} | {name: after for name, (_, after) in found.items()}))
+
+
+if __name__ == "__main__":
+    cli.run(main)
