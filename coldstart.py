@@ -1,21 +1,33 @@
 """Cold start: supervised fine-tuning on solutions and on the synthesis task, before any reinforcement learning.
 
-Without it the policy cannot construct, and TAPO falls below GRPO (paper). So far this program makes the toy's, from
-generated data; the model starts from random weights:
+Without it the policy cannot construct, and TAPO falls below GRPO (paper). The model makes its own examples
+(examples.py) and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses:
 
-    python coldstart.py --out runs/toy-coldstart
+    python coldstart.py --model PATH --data FILE.jsonl --out DIR           # DIR/model is for train.py --model
+    python coldstart.py --model PATH --data FILE.jsonl --out DIR --shots   # for a model too weak to construct at all
+    python coldstart.py                                                    # the toy's, into runs/toy-coldstart
+
+The same command goes on with what was interrupted. DIR holds sft.jsonl and ift.jsonl, an example a line, whose `ids`
+are the very ids that were sampled; counts.json, what became of every response and every output; and, while it is
+fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model starts from random weights.
 """
 
+import hashlib
+import json
 import math
 import random
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+import checkpoint
 import cli
 import data
+import examples
+import journal
 import policy
 import toy
 
@@ -24,34 +36,72 @@ STEPS, DRILL_SHARE = 420, 0.2
 PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
 LEARNING_RATE, WARMUP = 3e-3, 50
 
+LEAST = 64  # IFT examples to learn the synthesis task from
+
 Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
 
 
 def finetune(
-    model, batches: Iterable[list[Example]], steps: int, lr: float, warmup: int, micro_batch_tokens: int = 4096
+    model,
+    batches: Iterable[list[Example]],
+    steps: int,
+    lr: float,
+    warmup: int,
+    micro_batch_tokens: int = 4096,
+    *,
+    tokenizer=None,
+    folder: Path | None = None,
+    save_every: int = 100,
 ):
-    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay."""
+    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay.
+
+    With a `folder`, a checkpoint is kept there every `save_every` steps, and training goes on from the newest one;
+    `batches` and the other arguments must then be the same."""
     network = policy.Policy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2
-    )
+    newest = checkpoint.newest(folder) if folder else None
+    first = checkpoint.restore(newest, model, optimizer) if newest else 0
     model.train()
-    bar = tqdm(zip(range(steps), batches), total=steps, desc="cold start", unit="step")
-    for _, batch in bar:
+    bar = tqdm(total=steps, initial=first, desc="cold start", unit="step")
+    for step, batch in zip(range(steps), batches):
+        if step < first:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2)
         total = sum(len(learnt) for _, learnt in batch)
         loss = 0.0
         for rows in policy.micro_batches([len(g) + len(t) for g, t in batch], micro_batch_tokens):
-            logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
+            with policy.compute_precision(model.device.type):
+                logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
             part = -logprobs_N.sum() / total
             part.backward()
             loss += part.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        rate.step()
+        bar.update()
         bar.set_postfix(loss=f"{loss:.3f}")
+        if folder and (step + 1) % save_every == 0:
+            with cli.uninterrupted():
+                checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
+    bar.close()
     model.eval()
+
+
+def mixture(sft: list, ift: list, ratio: float, seed: int) -> list:
+    """`ratio` SFT examples to an IFT example, drawn at random, as many of both as there are."""
+    rng = random.Random(seed)
+    count = min(len(ift), int(len(sft) / ratio))
+    return rng.sample(sft, min(len(sft), round(ratio * count))) + rng.sample(ift, count)
+
+
+def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
+    """Batches without end: every epoch goes through all rows, in an order of its own."""
+    epoch = 0
+    while True:
+        order = random.Random(f"{seed} epoch {epoch}").sample(rows, len(rows))
+        yield from (order[i : i + size] for i in range(0, len(order), size))
+        epoch += 1
 
 
 def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
@@ -84,16 +134,109 @@ def toy_coldstart(folder: str | Path, seed: int = 0):
     policy.save(model, tokenizer, folder)
 
 
+def same_settings(file: Path, settings: dict):
+    """Keep `settings` in `file`, or check that they are those that the work there was begun with."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f".{file.name}")
+        scratch.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        scratch.rename(file)
+    begun = json.loads(file.read_text(encoding="utf-8"))
+    for name, value in settings.items():
+        if begun.get(name) != value:
+            raise ValueError(
+                f"{file.parent} was begun with {name} {begun.get(name)}, not {value}: give the same flags to go on, or "
+                "another folder with --out"
+            )
+
+
+def cold_start(args):
+    """Examples, then fine-tuning, each from where it was."""
+    folder, device = Path(args.out), "cuda" if torch.cuda.is_available() else "cpu"
+    if (folder / "model").exists():
+        raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.json").exists())):
+        raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+    problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
+    model, tokenizer = policy.load(args.model, device)
+    is_toy = toy.speaks(tokenizer)
+    if is_toy and args.shots:
+        raise ValueError("--shots are worked examples in English, which the toy does not speak")
+    args.max_new_tokens = args.max_new_tokens or (toy.MAX_NEW_TOKENS if is_toy else 8192)
+    args.max_synthesis_tokens = args.max_synthesis_tokens or (96 if is_toy else 12288)
+    maker = examples.Maker(args, model, tokenizer, problems)
+    made_from = "model data seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
+    digest = hashlib.sha256(repr(problems).encode()).hexdigest()
+    same_settings(folder / "data.json", {name: getattr(args, name) for name in made_from} | {"problems": digest})
+
+    counts = examples.make_data(maker, folder)
+    told = json.dumps({name: counts[name] for name in examples.COUNTED}, indent=2)
+    (folder / "counts.json").write_text(told + "\n", encoding="utf-8")
+    print(f"{told}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
+    if args.data_only:
+        return
+    if counts["ift"] < LEAST:
+        shots = "" if args.shots else "put worked examples in the prompt with --shots, "
+        raise ValueError(
+            f"only {counts['ift']} of {counts['tried']} rewritten responses can be learnt from, and {LEAST} are needed "
+            f"(reasons in {folder}/counts.json): {shots}give more problems, raise --k, or take a stronger model"
+        )
+    learnt_with = {name: getattr(args, name) for name in ("mixture", "epochs", "batch", "lr")}
+    same_settings(folder / "finetune.json", learnt_with)
+    rows = mixture(journal.read(folder / "sft.jsonl"), journal.read(folder / "ift.jsonl"), args.mixture, args.seed)
+    prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows])
+    learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
+    steps = args.epochs * math.ceil(len(learnt) / args.batch)
+    print(f"fine-tuning on {len(learnt)} examples, {steps} steps", flush=True)
+    finetune(
+        model, batches_of(learnt, args.batch, args.seed), steps, args.lr, max(1, steps // 20),
+        args.micro_batch_tokens, tokenizer=tokenizer, folder=folder / "checkpoints", save_every=args.save_every,
+    )  # fmt: skip
+    policy.save(model, tokenizer, folder / "model")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {args.data}")
+
+
 def main():
     """The program; see the module's docstring and --help."""
-    parser = cli.Parser("Make the toy's cold-started model.")
-    parser.add_argument("--out", default=toy.COLD_START, help=f"the model folder to write (default {toy.COLD_START})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and data (default 0)")
+    parser = cli.Parser("Make cold-start examples with a model and fine-tune it on them.")
+    parser.add_argument(
+        "--model", default="toy", help="a model folder, a hub id, or toy (default toy, which needs no data)"
+    )
+    parser.add_argument("--data", help="problems, as for train.py")
+    parser.add_argument("--out", help=f"the folder to write (default for the toy {toy.COLD_START})")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument("--k", type=int, default=8, help="responses a problem (default 8)")
+    parser.add_argument("--m-max", type=int, default=4, help="rewrite so many wrong ones a problem (default 4)")
+    parser.add_argument("--shots", action="store_true", help="worked examples of the synthesis task in its prompt")
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default 1.0)")
+    parser.add_argument("--max-new-tokens", type=int, help="limit of a response (default: toy 60, else 8192)")
+    parser.add_argument("--max-synthesis-tokens", type=int, help="limit of a rewriting (default: toy 96, else 12288)")
+    parser.add_argument("--slots", type=int, default=64, help="responses sampled side by side (default 64)")
+    parser.add_argument("--data-only", action="store_true", help="stop when the examples are made")
+    parser.add_argument("--mixture", type=float, default=2.0, help="SFT examples to an IFT example (default 2)")
+    parser.add_argument("--epochs", type=int, default=2, help="times the mixture is gone through (default 2)")
+    parser.add_argument("--batch", type=int, default=64, help="examples a step (default 64)")
+    parser.add_argument("--lr", type=float, default=1e-5, help="AdamW's learning rate (default 1e-5)")
+    parser.add_argument("--micro-batch-tokens", type=int, default=16384, help="tokens of one forward (default 16384)")
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default 100)")
     args = parser.parse_args()
-    if Path(args.out).exists():
-        cli.fail(f"{args.out} exists already: remove it or name another folder with --out")
-    toy_coldstart(args.out, args.seed)
-    print(f"wrote {args.out}")
+    if args.model == "toy":
+        out = args.out or toy.COLD_START
+        if args.data:
+            cli.fail("the toy's cold start is made from generated data: leave --data out, or name another --model")
+        if Path(out).exists():
+            cli.fail(f"{out} exists already: remove it or name another folder with --out")
+        toy_coldstart(out, args.seed)
+        print(f"wrote {out}")
+        return
+    if not args.data or not args.out:
+        cli.fail("--model needs --data, the problems, and --out, the folder to write")
+    for name, value in vars(args).items():
+        if type(value) in (int, float) and not value > 0 and name != "seed":
+            cli.fail(f"--{name.replace('_', '-')} must be above 0, not {value}")
+    with cli.bad_input():
+        cold_start(args)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""Cold-start examples that a model makes itself, of solving and of the synthesis task (TAPO's SFT and IFT data).
+
+    SFT   sample K responses a problem, verify them: the right ones
+    IFT   of a problem with right and wrong ones, let the model rewrite wrong ones as it will in training (reflect.py):
+          the outputs that parse, keep y-'s own words up to the error, turn, and end right
+
+A model too weak for the second part may see the task done in front of it (WORKED). What it learns later is the task
+without that.
+
+Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried.
+"""
+
+import math
+import random
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+import cli
+import data
+import eval as evaluation
+import journal
+import policy
+import reflect
+from sampler import Sampler
+from tapo import select_candidates
+from verifier import verify
+
+CHUNK = 64  # problems between two saves
+GIVE_UP = 512, 5  # outputs tried, and no more good ones among them: the data would never come together
+
+# What is counted. A response is `sft`, `repeated` (the same text again), `wrong` or `cut`. One of the `tried` outputs
+# is `ift`, or has a reason why not.
+COUNTED = "problems responses sft repeated wrong cut tried ift".split()
+COUNTED += [f"output_{outcome}" for outcome in reflect.OUTCOMES if outcome != "kept"] + ["output_ends_wrong"]
+
+WORKED = (  # question, wrong attempt, right attempt, output
+    (
+        "A crate holds 12 bottles. How many bottles are in 5 crates if 4 of them are broken and taken out?",
+        "There are 12 * 5 = 50 bottles. Without the broken ones 50 - 4 = 46 are left. \\boxed{46}",
+        "In 5 crates there are 5 * 12 = 60 bottles. 4 are taken out, so 60 - 4 = 56 stay. \\boxed{56}",
+        "<analysis>\nThe product 12 * 5 is 60, not 50. All that follows uses the 50.\n</analysis>\n<reconstruction>\n"
+        "There are 12 * 5 = 50 bottles. Wait, 12 * 5 is more than that: 10 * 5 = 50 and 2 * 5 = 10, so there are 60. "
+        "Without the broken ones 60 - 4 = 56 are left. \\boxed{56}\n</reconstruction>",
+    ),
+    (
+        "What is x if 3x + 6 = 21?",
+        "Subtract 6 from both sides:\n3x = 15.\nThen x = 15 - 3 = 12.\n\\boxed{12}",
+        "3x = 21 - 6 = 15, so x = 15 / 3 = 5. \\boxed{5}",
+        "<analysis>\nThe factor 3 was subtracted, where it has to be divided by.\n</analysis>\n<reconstruction>\n"
+        "Subtract 6 from both sides:\n3x = 15.\nThen x = 15 - 3 = 12.\nWait, 3x means 3 times x, so I have to divide "
+        "by 3, not to subtract it. x = 15 / 3 = 5, and 3 * 5 + 6 = 21 is right.\n\\boxed{5}\n</reconstruction>",
+    ),
+)
+
+
+class Maker:
+    """Makes SFT and IFT examples with a model, a chunk of problems at a time. What it makes of a chunk depends on the
+    settings and the chunk alone."""
+
+    def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
+        self.args, self.tokenizer, self.problems = args, tokenizer, problems
+        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
+        self.context = getattr(model.config, "max_position_embeddings", None) or math.inf
+        self.device = model.device.type
+        self.templates = evaluation.templates_for(tokenizer)
+        prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
+        self.sampler.check(prompts, args.k, args.max_new_tokens, args.temperature)
+
+    def make(self, first: int) -> tuple[list[dict], list[dict], Counter]:
+        """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else."""
+        problems, counts = self.problems[first : first + CHUNK], Counter()
+        plain = [self.templates.plain.format(question=p.question) for p in problems]
+        groups = self.sample(data.prompt_ids(self.tokenizer, plain), self.args.k, self.args.max_new_tokens, first)
+        sft, correct_QK = [], []
+        for i, (problem, group) in enumerate(zip(problems, groups)):
+            judged = [evaluation.judge(c, self.tokenizer, problem.answer, i) for c in group]
+            correct_QK.append([r.correct for r in judged])
+            right = {r.text: c for r, c in zip(judged, group) if r.correct}
+            sft += [row(first + i, plain[i], text, completion.ids) for text, completion in right.items()]
+            counts += Counter(
+                problems=1, responses=len(group), sft=len(right),
+                repeated=sum(correct_QK[-1]) - len(right), cut=sum(not c.finished for c in group),
+                wrong=sum(r.finished and not r.correct for r in judged),
+            )  # fmt: skip
+        ift = self.rewrite(first, groups, correct_QK, counts)
+        return sft, ift, counts
+
+    def rewrite(self, first: int, groups, correct_QK, counts: Counter) -> list[dict]:
+        """IFT rows: wrong responses rewritten by the model. The worked examples of --shots help to make an output, but
+        are no part of what is learnt from it."""
+        tried, asked, limit = [], [], self.args.max_synthesis_tokens
+        rng = random.Random(f"{self.args.seed} {first}")
+        for query, negative, positive in select_candidates(correct_QK, 1, 1, self.args.m_max, rng):
+            problem, wrong, right = self.problems[first + query], groups[query][negative], groups[query][positive]
+            wrong_ids = wrong.ids[:-1] if wrong.finished else wrong.ids
+            fields = {"question": problem.question, "wrong": self.decode(wrong_ids), "right": self.decode(right.ids)}
+            task = self.templates.synthesis.format(**fields)
+            tried.append((query, problem, wrong_ids, right.ids[-1], task))
+            asked.append(worked_examples() + task if self.args.shots else task)
+        prompts = data.prompt_ids(self.tokenizer, asked)
+        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + limit <= self.context]
+        counts += Counter(tried=len(tried), output_too_long_prompt=len(tried) - len(fitting))
+        rows = []
+        for i, [output] in zip(fitting, self.sample([prompts[i] for i in fitting], 1, limit, first)):
+            query, problem, wrong_ids, eos_id, task = tried[i]
+            made = reflect.construct(
+                wrong_ids, said := self.decode(output.ids), finished=output.finished,
+                decode=self.decode, encode=lambda text: self.tokenizer(text, add_special_tokens=False).input_ids,
+                eos_id=eos_id, max_tokens=self.args.max_new_tokens,
+            )  # fmt: skip
+            if made.outcome != "kept":
+                counts[f"output_{made.outcome}"] += 1
+            elif verify(made.prefix + made.turn, problem.answer):
+                rows.append(row(first + query, task, said, output.ids))
+            else:
+                counts["output_ends_wrong"] += 1
+        counts["ift"] += len(rows)
+        return rows
+
+    def sample(self, prompts, n: int, limit: int, first: int):
+        with policy.compute_precision(self.device):
+            return self.sampler.sample(
+                prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=(self.args.seed << 32) + first
+            )
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def row(problem: int, prompt: str, response: str, ids: list[int]) -> dict:
+    """An example as sft.jsonl and ift.jsonl hold it: `prompt` is the user's turn, `ids` are the response's."""
+    return {"problem": problem, "prompt": prompt, "response": response, "ids": ids}
+
+
+def worked_examples() -> str:
+    """The synthesis task done, as a text to put in front of it."""
+    done = [
+        reflect.SYNTHESIS.format(question=question, wrong=wrong, right=right) + "\n\n" + output
+        for question, wrong, right, output in WORKED
+    ]
+    return "\n\n---\n\n".join([*done, ""])
+
+
+def make_data(maker: Maker, folder: Path) -> Counter:
+    """Make what is not yet there of folder/sft.jsonl and folder/ift.jsonl; returns the counts of all of it.
+
+    progress.jsonl gets a line when a chunk's rows are on disk, with the sizes that both files then have: what stands
+    beyond them after an interruption is dropped and made again."""
+    files, progress = [folder / "sft.jsonl", folder / "ift.jsonl"], folder / "progress.jsonl"
+    done = journal.read(progress)
+    for file, name in zip(files, ("sft_bytes", "ift_bytes")):
+        journal.cut(file, done[-1][name] if done else 0)
+    counts = sum((Counter(line["counts"]) for line in done), Counter())
+    bar = tqdm(total=len(maker.problems), initial=counts["problems"], desc="making examples", unit="problem")
+    with bar:
+        for first in range(counts["problems"], len(maker.problems), CHUNK):
+            if counts["tried"] >= GIVE_UP[0] and counts["ift"] <= GIVE_UP[1]:
+                break
+            sft, ift, found = maker.make(first)
+            with cli.uninterrupted():
+                sizes = [journal.append(file, rows) for file, rows in zip(files, (sft, ift))]
+                journal.append(progress, [{"counts": found, "sft_bytes": sizes[0], "ift_bytes": sizes[1]}])
+            counts += found
+            bar.update(found["problems"])
+            bar.set_postfix(sft=counts["sft"], ift=f"{counts['ift']} of {counts['tried']}")
+    return counts

@@ -1,0 +1,290 @@
+"""The cold start: what becomes of every response and output, examples on real problems, and going on after a stop."""
+
+import json
+from argparse import Namespace
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import make_model, make_tokenizer
+
+import cli
+import coldstart
+import data
+import examples
+import policy
+import reflect
+from sampler import Completion
+from verifier import verify
+
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl"
+PROBLEMS = [data.Problem(f"How much is {i} plus {i}?", str(2 * i)) for i in range(1, 7)]
+TEXTS = [data.TEMPLATES.plain.format(question=p.question) for p in PROBLEMS] + [reflect.SYNTHESIS]
+TOKENIZER = make_tokenizer(TEXTS * 3, vocab=600)
+
+
+def encode(text):
+    return TOKENIZER(text, add_special_tokens=False).input_ids
+
+
+class Scripted:
+    """A sampler that says `respond(prompt text, index)`: a text, or one that ends in ... for a cut response."""
+
+    def __init__(self, respond):
+        self.respond, self.prompts = respond, []
+
+    def __call__(self, model, *, eos_ids, slots):
+        return self
+
+    def check(self, *given):
+        pass
+
+    def sample(self, prompts, n=1, **_):
+        texts = [TOKENIZER.decode(prompt) for prompt in prompts]
+        self.prompts += texts
+        return [[self.completion(self.respond(text, i)) for i in range(n)] for text in texts]
+
+    def completion(self, text):
+        if text.endswith("..."):
+            return Completion(encode(text), [], False)
+        return Completion([*encode(text), TOKENIZER.eos_token_id], [], True)
+
+
+def rewritten(reconstruction):
+    return f"<analysis>\nThe sum is wrong.\n</analysis>\n<reconstruction>\n{reconstruction}\n</reconstruction>"
+
+
+WRONG, TURN = "Adding gives \\boxed{99}.", " Wait, that is too much: it is \\boxed{%s}."
+
+
+def answer_of(prompt):
+    return next(p.answer for p in PROBLEMS if p.question in prompt)
+
+
+def respond(prompt, index):
+    """Problem by problem: three right ones, of which two alike, and a wrong one; all right; two wrong ones and a cut
+    one with a right one; nothing right. Outputs: see `outputs`."""
+    answer = answer_of(prompt)
+    if "Wrong attempt" in prompt:
+        return outputs(prompt, answer)
+    said = {
+        "2": [f"\\boxed{{{answer}}}", f"\\boxed{{{answer}}}", f"It is \\boxed{{{answer}}}", WRONG],
+        "4": [f"{'so ' * i}\\boxed{{{answer}}}" for i in range(4)],
+        "6": [f"\\boxed{{{answer}}}", WRONG, f"Hm. {WRONG}", "And so on and so on..."],
+        "8": [WRONG] * 4,
+        "10": [f"\\boxed{{{answer}}}", *[f"{'no ' * i}{WRONG}" for i in range(3)]],
+        "12": [f"\\boxed{{{answer}}}", *[f"{'eh ' * i}{WRONG}" for i in range(3)]],
+    }
+    return said[answer][index]
+
+
+def outputs(prompt, answer):
+    wrong = prompt.split("Wrong attempt:\n")[-1].split("\n\nRight attempt:")[0]
+    return {
+        ("2", WRONG): rewritten(WRONG + TURN % answer),
+        ("6", WRONG): rewritten(WRONG + TURN % "0"),  # kept, but ends wrong
+        ("6", f"Hm. {WRONG}"): "It is wrong.",
+        ("6", "And so on and so on..."): rewritten("And so on." + TURN % answer),  # turns within y-
+        ("10", WRONG): rewritten(WRONG),
+        ("10", f"no {WRONG}"): rewritten(f"I add otherwise.{TURN % answer}"),
+        ("10", f"no no {WRONG}"): rewritten(f"no no {WRONG}{TURN % answer}"),
+        ("12", WRONG): "<analysis>It never ends...",
+        ("12", f"eh {WRONG}"): rewritten(f"eh {WRONG}{TURN % answer}{' good' * 200}"),
+        ("12", f"eh eh {WRONG}"): rewritten(f"eh eh {WRONG}{TURN % answer}"),
+    }[answer, wrong]
+
+
+def maker(monkeypatch, sampler, problems=PROBLEMS, **flags):
+    monkeypatch.setattr(examples, "Sampler", sampler)
+    args = {"k": 4, "m_max": 4, "seed": 0, "temperature": 1.0, "slots": 4, "shots": False}
+    args |= {"max_new_tokens": 150, "max_synthesis_tokens": 900}
+    model = make_model(vocab=len(TOKENIZER), context=8192, eos=(TOKENIZER.eos_token_id,))
+    return examples.Maker(Namespace(**(args | flags)), model, TOKENIZER, problems)
+
+
+def rows_of(file):
+    return [json.loads(line) for line in file.open(encoding="utf-8")]
+
+
+def test_every_response_and_every_output_is_counted_once(monkeypatch, tmp_path):
+    counts = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    expected = {"problems": 6, "responses": 24, "sft": 9, "repeated": 1, "wrong": 13, "cut": 1, "tried": 10, "ift": 4}
+    reasons = {"ends_wrong": 1, "tags": 1, "no_turn": 1, "not_verbatim": 1, "cut": 1, "too_long": 1}
+    assert dict(counts) == expected | {f"output_{name}": count for name, count in reasons.items()}
+    assert counts.keys() <= set(examples.COUNTED)
+    assert expected["responses"] == sum(expected[name] for name in ("sft", "repeated", "wrong", "cut"))
+    assert expected["tried"] == expected["ift"] + sum(reasons.values())
+
+    sft, ift = rows_of(tmp_path / "sft.jsonl"), rows_of(tmp_path / "ift.jsonl")
+    assert Counter(row["problem"] for row in sft) == {0: 2, 1: 4, 2: 1, 4: 1, 5: 1}
+    assert [row["problem"] for row in ift] == sorted(row["problem"] for row in ift)
+    for row in sft + ift:
+        problem = PROBLEMS[row["problem"]]
+        assert problem.question in row["prompt"] and row["ids"] == [*encode(row["response"]), TOKENIZER.eos_token_id]
+        final = row["response"] if row in sft else reflect.parse(row["response"])[1]
+        assert verify(final, problem.answer)
+    assert all(row["prompt"] == TEXTS[row["problem"]] for row in sft)
+    assert all("Wrong attempt:\n" in row["prompt"] for row in ift)
+
+
+def test_shots_help_to_make_an_output_and_are_not_learnt(monkeypatch, tmp_path):
+    sampler = Scripted(respond)
+    examples.make_data(maker(monkeypatch, sampler, shots=True), tmp_path)
+    asked = [prompt for prompt in sampler.prompts if "Wrong attempt" in prompt]
+    plain = [prompt for prompt in sampler.prompts if "Wrong attempt" not in prompt]
+    for question, *_ in examples.WORKED:
+        assert all(question in prompt for prompt in asked) and not any(question in prompt for prompt in plain)
+        assert not any(question in row["prompt"] for row in rows_of(tmp_path / "ift.jsonl"))
+    assert len(rows_of(tmp_path / "ift.jsonl")) == 4
+
+
+@pytest.mark.parametrize("worked", examples.WORKED)
+def test_worked_examples_do_the_task(worked):
+    """Each is what the task asks for, and right: the right attempt's answer is its gold."""
+    _, wrong, right, output = worked
+    made = reflect.construct(
+        encode(wrong), output, decode=TOKENIZER.decode, encode=encode, eos_id=TOKENIZER.eos_token_id, max_tokens=1000
+    )
+    gold = right.split("{")[1].split("}")[0]
+    assert made.outcome == "kept" and len(made.prefix) > 10
+    assert verify(right, gold) and verify(made.prefix + made.turn, gold) and not verify(wrong, gold)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
+    """Stopped in the midst of a chunk, and with half a row of the chunk in every file, it ends as if it never was."""
+    monkeypatch.setattr(examples, "CHUNK", 1)
+    (tmp_path / "whole").mkdir()
+    whole = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path / "whole")
+
+    class Stopped(Scripted):
+        def sample(self, *given, **named):
+            if len(self.prompts) >= calls:
+                raise KeyboardInterrupt
+            return super().sample(*given, **named)
+
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        examples.make_data(maker(monkeypatch, Stopped(respond)), tmp_path / "cut")
+    for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
+        with (tmp_path / "cut" / name).open("a") as file:
+            file.write('{"problem": 7}\n{"counts": {"pro' if name != "progress.jsonl" else '{"counts": {"pro')
+    second = Scripted(respond)
+    assert examples.make_data(maker(monkeypatch, second), tmp_path / "cut") == whole
+    for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert (
+        0 < len(second.prompts) <= 16 - calls + 4
+    )  # of 6 problems and 10 outputs, but for the chunk it was stopped in
+
+
+def test_a_hopeless_model_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(examples, "CHUNK", 1)
+    monkeypatch.setattr(examples, "GIVE_UP", (4, 2))
+    counts = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    assert counts["tried"] == 4 and counts["problems"] == 3
+
+
+def test_the_mixture():
+    sft, ift = [("s", i) for i in range(30)], [("i", i) for i in range(20)]
+    mixed = coldstart.mixture(sft, ift, 2.0, 0)
+    assert Counter(kind for kind, _ in mixed) == {"s": 30, "i": 15} and len(set(mixed)) == 45
+    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:4], 2.0, 0)) == {"s": 8, "i": 4}
+    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:8], 0.5, 0)) == {"s": 4, "i": 8}
+    batches = list(islice(coldstart.batches_of(list(range(10)), 4, 0), 6))
+    assert [len(batch) for batch in batches] == [4, 4, 2] * 2
+    assert sorted(sum(batches[:3], [])) == sorted(sum(batches[3:], [])) == list(range(10)) and batches[0] != batches[3]
+
+
+def run(monkeypatch, capsys, *argv):
+    monkeypatch.setattr("sys.argv", ["coldstart.py", *map(str, argv)])
+    coldstart.main()
+    return capsys.readouterr().out
+
+
+def refused(monkeypatch, capsys, *argv):
+    monkeypatch.setattr("sys.argv", ["coldstart.py", *map(str, argv)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(coldstart.main)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip().split("\n")[-1]
+    assert said.startswith("error: ")
+    return said
+
+
+SIZES = ["--k", 8, "--temperature", 0.7, "--max-new-tokens", 80, "--max-synthesis-tokens", 160]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Two GSM8K problems, and a tiny byte-level model that knows by heart to answer them rightly or wrongly and to do
+    the synthesis task."""
+    if not GSM8K.is_file():
+        pytest.skip("needs ../shared")
+    folder = tmp_path_factory.mktemp("real")
+    problems = [data.Problem(row["problem"], row["answer"]) for row in rows_of(GSM8K)[:2]]
+    lines = [json.dumps({"problem": p.question, "answer": p.answer}) for p in problems]
+    (folder / "problems.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    plain = [data.TEMPLATES.plain.format(question=p.question) for p in problems]
+    tokenizer = make_tokenizer([*plain, reflect.SYNTHESIS] * 3, vocab=900)
+    model = make_model(vocab=len(tokenizer), hidden=64, context=2048, eos=(tokenizer.eos_token_id,), sharp=1.0)
+    policy.save(model, tokenizer, folder / "untrained")
+
+    def learnt(text, response):
+        ids = tokenizer(response, add_special_tokens=False).input_ids
+        return data.prompt_ids(tokenizer, [text])[0], [*ids, tokenizer.eos_token_id]
+
+    batch = []
+    for p, text in zip(problems, plain):
+        good, bad = f"The sum gives \\boxed{{{p.answer}}}.", f"The sum gives \\boxed{{{p.answer}0}}."
+        fields = {"question": p.question, "wrong": bad, "right": good}
+        done = rewritten(f"{bad} Wait, that is too much. It is \\boxed{{{p.answer}}}.")
+        batch += [learnt(text, good), learnt(text, bad), learnt(data.TEMPLATES.synthesis.format(**fields), done)]
+    coldstart.finetune(model, [batch] * 100, 100, 6e-3, 10)
+    policy.save(model, tokenizer, folder / "model")
+    return folder
+
+
+def test_the_whole_program_on_real_problems(real, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(coldstart, "LEAST", 2)
+    out, given = tmp_path / "cold", ["--model", real / "model", "--data", real / "problems.jsonl"]
+    printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--data-only")
+    counts = json.loads((out / "counts.json").read_text())
+    assert list(counts) == examples.COUNTED and json.dumps(counts, indent=2) in printed
+    sft, ift = rows_of(out / "sft.jsonl"), rows_of(out / "ift.jsonl")
+    assert len(sft) == counts["sft"] > 0 and len(ift) == counts["ift"] >= 2
+    assert counts["responses"] == 16 and not (out / "model").exists()
+    tokenizer, problems = policy.load_tokenizer(str(real / "model")), data.load(str(real / "problems.jsonl"))
+    for row in sft + ift:
+        assert row.keys() == {"problem", "prompt", "response", "ids"} and row["ids"][-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(row["ids"], skip_special_tokens=True) == row["response"]
+        final = row["response"] if row in sft else reflect.parse(row["response"])[1]
+        assert verify(final, problems[row["problem"]].answer)
+
+    assert "was begun with k 8, not 4" in refused(monkeypatch, capsys, *given, "--out", out, *SIZES[2:], "--k", 4)
+    stamps = {name: (out / name).read_bytes() for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl")}
+    printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--batch", 4, "--lr", 1e-3)
+    assert all((out / name).read_bytes() == kept for name, kept in stamps.items())
+    before, after = (policy.load_model(str(folder)) for folder in (real / "model", out / "model"))
+    assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters()))
+    assert f"--model {out}/model" in printed and not (out / "checkpoints").exists()
+    assert "is finished" in refused(monkeypatch, capsys, *given, "--out", out, *SIZES)
+
+
+def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
+    problems = real / "problems.jsonl"
+
+    def says(*argv, model="untrained"):
+        return refused(monkeypatch, capsys, "--model", real / model, *argv)
+
+    assert "needs --data" in says("--out", tmp_path / "a")
+    assert "--lr must be above 0" in says("--data", problems, "--out", tmp_path / "a", "--lr", "nan")
+    assert "no cold start was begun there" in says("--data", problems, "--out", real / "model")
+    assert "context holds 2048" in says("--data", problems, "--out", tmp_path / "a", "--max-new-tokens", 2048)
+    said = says("--data", problems, "--out", tmp_path / "few", *SIZES, "--k", 2)
+    assert "only 0 of 0" in said and "--shots" in said and "counts.json" in said
+    assert (tmp_path / "few" / "counts.json").exists() and not (tmp_path / "few" / "model").exists()
+    again = says("--data", problems, "--out", tmp_path / "shots", *SIZES, "--k", 2, "--shots")
+    assert "--shots" not in again and "stronger model" in again
