@@ -1,16 +1,24 @@
-"""A run's folder: what is written there, so that nothing of another run is ever overwritten.
+"""What a run leaves on disk: saves that are complete or absent, exact resumption, and rows that are never torn.
 
     config.json         the flags, the commit and the versions
     metrics.jsonl       one JSON object a step
-    evaluation.jsonl    held-out figures before and after
+    evaluations.jsonl   held-out figures, with the step after which they were taken
     trajectories.jsonl  some constructions of each step, with their parts
-    model/              the trained policy in transformers' format, at the end or when the run is stopped
+    checkpoints/step-000010/
+        model/                  the policy in transformers' format, float32 safetensors
+        optimizer.safetensors   AdamW's moments, whole: the number of processes may change
+        state.json              the step
+    model               a link to the newest checkpoint's model
 
-So far a run that was stopped cannot be resumed.
+A checkpoint is written to a hidden folder, synced to disk and renamed: a folder called step-N is complete, whenever the
+process was killed. The last good one is removed only after the next is in place. Nothing else needs keeping: what is
+random in a step follows from the seed and the step's number.
 """
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -18,8 +26,77 @@ from pathlib import Path
 import tokenizers
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
+import parallel
 import policy
+
+
+def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
+    """Write the checkpoint `folder/step-N`, and remove older ones but the newest `keep`. Every process calls it (the
+    weights may be sharded), the first one writes. Raises OSError on a full disk; older checkpoints stay."""
+    tensors = {t: name for name, t in reversed(model.state_dict(keep_vars=True).items())}  # tied ones once
+    weights = {name: _to_cpu(t) for t, name in tensors.items()}
+    names = {p: name for name, p in model.named_parameters()}
+    moments = {f"{names[p]}.{key}": _to_cpu(v) for p, state in optimizer.state.items() for key, v in state.items()}
+    done = Path(folder) / f"step-{step:06d}"
+    if parallel.rank() == 0 and not done.exists():
+        scratch = done.with_name(f".{done.name}")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a save that was killed
+        scratch.mkdir(parents=True)
+        try:
+            policy.save(model, tokenizer, scratch / "model", weights)
+            save_file(moments, scratch / "optimizer.safetensors")
+            (scratch / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+            for path in [*scratch.rglob("*"), scratch]:
+                _sync(path)
+            scratch.rename(done)
+            _sync(done.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        for old in _complete(folder)[:-keep]:
+            shutil.rmtree(old)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint in `folder`, or None."""
+    return next(reversed(_complete(folder)), None)
+
+
+@torch.no_grad()
+def restore(path: Path, model, optimizer) -> int:
+    """Load weights and the optimiser's state of a checkpoint in place, bit for bit; returns its step. Raises ValueError
+    when the checkpoint is another model's."""
+    saved = policy.load_model(str(path / "model"))
+    mine, theirs = (dict(m.named_parameters()) for m in (model, saved))
+    if {n: p.shape for n, p in mine.items()} != {n: p.shape for n, p in theirs.items()}:
+        raise ValueError(f"{path} holds another model than the one to go on with")
+    moments = load_file(path / "optimizer.safetensors")
+    for name, p in mine.items():
+        p.copy_(parallel.like(theirs[name], p))
+        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in moments]
+        state = {key: moments[f"{name}.{key}"] for key in keys}
+        optimizer.state[p] = {key: parallel.like(v, p) if v.ndim else v for key, v in state.items()}
+    return json.loads((path / "state.json").read_text(encoding="utf-8"))["step"]
+
+
+def _to_cpu(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The whole tensor on the first process, which writes; None on the others, which only take part."""
+    tensor = parallel.whole(tensor)
+    return tensor.detach().cpu().contiguous() if parallel.rank() == 0 else None
+
+
+def _complete(folder: Path) -> list[Path]:
+    return sorted(Path(folder).glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _sync(path: Path):
+    """Have the operating system put a file or the entries of a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Run:

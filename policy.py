@@ -145,15 +145,16 @@ def eos_ids(model, tokenizer) -> set[int]:
     return set(ids) if isinstance(ids, (list, tuple)) else {ids}
 
 
-def save(model, tokenizer, folder: str | Path):
-    """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing."""
+def save(model, tokenizer, folder: str | Path, weights: dict | None = None):
+    """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing. `weights` replaces
+    the model's own state dict, which may be sharded."""
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists already")
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     disable_progress_bar()
     try:
-        model.save_pretrained(scratch)
+        model.save_pretrained(scratch, state_dict=weights)
         tokenizer.save_pretrained(scratch)
         scratch.rename(folder)
     finally:

@@ -14,6 +14,10 @@ kept dense (the last rows move into holes when nothing waits), so a step never c
 A completion depends on (weights, prompt, seed, index) alone, where index numbers the completions of that prompt
 within the call: not on slots, on the order of the prompts, or on what else is in the batch. (Up to floating point:
 another batch shape may round a logit differently in its last bit.)
+
+A step attends to a prefix of the cache whose length grows in buckets, so it never pays for the longest possible
+response. On a GPU, where launching the kernels of a step takes longer than running them, a step of each shape (rows
+and attended length, both in buckets) is recorded once as a CUDA graph and then replayed.
 """
 
 import time
@@ -23,6 +27,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
+from torch.nn.functional import scaled_dot_product_attention as sdpa
 from tqdm import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -79,7 +84,7 @@ class Sampler:
     `eos_ids`: the tokens that end a completion; None takes those of the model's generation config.
     `slots`: how many completions run side by side, at most; None takes as many as `memory` holds, up to 512.
     `memory`: bytes that the cache may take; None means 80 % of what is free on a GPU, and no bound on a CPU.
-    The model is used as it is: its device, its precision; call `sample` under autocast for another compute precision.
+    The model is used as it is: its device, its weights, their precision; autocast is off.
 
     A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes. The cache takes
     B * slots * length, where length is the longest prompt plus its limit, minus 1; while prompts are prefilled, another
@@ -99,7 +104,7 @@ class Sampler:
         self.model, self.eos_ids, self.slots, self.memory = model, frozenset(eos_ids), slots, memory
         self.stats = Stats()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def sample(
         self,
         prompts: list[list[int]],
@@ -133,7 +138,7 @@ class Sampler:
         self.model.eval()
         try:
             bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
-            with bar:
+            with bar, torch.autocast(self.model.device.type, enabled=False):
                 self._run(distinct, deque(rows), length, temperature, top_p, top_k, bar)
         finally:
             self.model.train(was_training)
@@ -182,6 +187,7 @@ class Sampler:
         device, stats = self.model.device, self.stats
         cache = KVCache(self.model.config, stats.slots, length)
         prefilled = _Prefill(self.model, prompts, stats)
+        decode = _Decode(self.model, cache)
         active: list[_Row | None] = [None] * stats.slots
         while True:
             start = time.perf_counter()
@@ -195,9 +201,7 @@ class Sampler:
                 stats.cache_bytes = max(stats.cache_bytes, cache.bytes)
                 return
             begun = time.perf_counter()
-            position_B = torch.tensor([row.position for row in active], device=device)
-            token_B = torch.tensor([row.pending for row in active], device=device)
-            logits_BV = _forward(self.model, cache, token_B[:, None], position_B)[:, -1].float()
+            logits_BV = decode([row.pending for row in active], [row.position for row in active]).float()
             uniform_B = uniforms([row.key for row in active], [len(row.completion.ids) for row in active])
             chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
             for i, (row, id_, logprob) in enumerate(zip(active, chosen_B.tolist(), logprobs_B.tolist())):
@@ -250,7 +254,7 @@ def choose(logits_BV, uniform_B, temperature: float, top_p: float, top_k: int):
         chosen = logits_BV.argmax(-1)
         return chosen, logits_BV.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
     logprobs = (logits_BV / temperature).log_softmax(-1)
-    cumulative = truncate(logprobs.double().exp(), top_p, top_k).cumsum(-1)
+    cumulative = truncate(logprobs.exp(), top_p, top_k).cumsum(-1, dtype=torch.float64)
     chosen = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True)[:, 0]
     return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
@@ -272,41 +276,87 @@ def position_bytes(model) -> int:
     config = model.config
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    device = model.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
-    return 2 * config.num_hidden_layers * kv_heads * head_dim * dtype.itemsize
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize
 
 
 def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scaling=None, **_):
     """The attention of `sample`, as transformers' models call it: scaled dot products under `attention_mask` [B, 1,
-    T, L] (bool), query heads H in groups of H / K for each key head. Returns [B, T, H, head_dim] and no weights.
+    T, L] (bool), query heads H in groups of G = H / K for each key head. Returns [B, T, H, head_dim] and no weights.
 
-    On a CPU a single query is two small products a row, and PyTorch's fused kernel takes twice as long on them."""
+    A single query is the case that counts, and there the G heads of a group are G queries to the same keys, which are
+    then read once. On a CPU that is two small products; PyTorch's fused kernel takes twice as long on them."""
     B, H, T, D = query_BHTD.shape
     K = key_BKLD.shape[1]
-    if T > 1 or query_BHTD.device.type != "cpu":
-        out_BHTD = torch.nn.functional.scaled_dot_product_attention(
-            query_BHTD, key_BKLD, value_BKLD, attn_mask=attention_mask, scale=scaling, enable_gqa=H != K
-        )
+    if T > 1:
+        key_BHLD, value_BHLD = (x.repeat_interleave(H // K, 1) for x in (key_BKLD, value_BKLD))
+        out_BHTD = sdpa(query_BHTD, key_BHLD, value_BHLD, attn_mask=attention_mask, scale=scaling)
         return out_BHTD.transpose(1, 2), None
+    query_BKGD = query_BHTD.view(B, K, H // K, D)
+    if query_BHTD.device.type != "cpu":
+        out_BKGD = sdpa(query_BKGD, key_BKLD, value_BKLD, attn_mask=attention_mask, scale=scaling)
+        return out_BKGD.reshape(B, 1, H, D), None
     scaling = D**-0.5 if scaling is None else scaling
-    scores_BKGL = (scaling * query_BHTD).view(B, K, H // K, D) @ key_BKLD.transpose(-1, -2)
+    scores_BKGL = (scaling * query_BKGD) @ key_BKLD.transpose(-1, -2)
     weights_BKGL = scores_BKGL.masked_fill_(~attention_mask, -torch.inf).softmax(-1)
     return (weights_BKGL @ value_BKLD).view(B, 1, H, D), None
 
 
-def _forward(model, cache, ids_BT, start_B):
-    """Logits [B, 1, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ..."""
+def _forward(model, cache, ids_BT, start_B, attended: int):
+    """Logits [B, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ...; it
+    sees positions of the first `attended` ones."""
     position_BT = start_B[:, None] + torch.arange(ids_BT.shape[1], device=start_B.device)
-    mask_B1TL = cache.at(position_BT)
-    return model(
+    mask_B1TL = cache.at(position_BT, attended)
+    out = model(
         input_ids=ids_BT,
         position_ids=position_BT,
         attention_mask=mask_B1TL,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
-    ).logits
+    )
+    return out.logits[:, -1]
+
+
+class _Decode:
+    """One token a row: logits [B, V] from the B rows' tokens and positions. On a GPU by CUDA graphs, a shape each."""
+
+    def __init__(self, model, cache: "KVCache"):
+        self.model, self.cache = model, cache
+        self.by_graph = model.device.type == "cuda"
+        self.bucket = 512 if self.by_graph else 32  # a graph costs time and memory; on a CPU a bucket costs nothing
+        self.input_2B = torch.zeros(2, cache.rows, dtype=torch.long, device=model.device)  # where graphs read
+        self.graphs: dict[tuple[int, int], tuple] = {}
+
+    def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
+        count = rows = len(tokens)
+        attended = min(self.cache.length, -(-(max(positions) + 1) // self.bucket) * self.bucket)
+        self.input_2B[:, :count] = torch.tensor([tokens, positions])
+        if not self.by_graph:
+            return self._step(rows, attended)
+        while rows & (rows - 1):  # up to a power of two; the rows between are free, what is written there is not read
+            rows += rows & -rows
+        rows = min(rows, self.cache.rows)
+        if (rows, attended) not in self.graphs:
+            self.graphs[rows, attended] = self._record(rows, attended)
+        graph, logits_BV = self.graphs[rows, attended]
+        graph.replay()
+        return logits_BV[:count]
+
+    def _step(self, rows: int, attended: int):
+        token_B, position_B = self.input_2B[:, :rows]
+        return _forward(self.model, self.cache, token_B[:, None], position_B, attended)
+
+    def _record(self, rows: int, attended: int):
+        """The graph of a step, and where it leaves its logits. A step can be repeated, so it is its own warm-up."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._step(rows, attended)
+        torch.cuda.current_stream().wait_stream(side)
+        graph, shared = torch.cuda.CUDAGraph(), next((g.pool() for g, _ in self.graphs.values()), None)
+        with torch.cuda.graph(graph, pool=shared):
+            logits_BV = self._step(rows, attended)
+        return graph, logits_BV
 
 
 class KVCache(Cache):
@@ -322,13 +372,13 @@ class KVCache(Cache):
         """What its tensors take."""
         return sum(t.nbytes for layer in self.layers if layer.is_initialized for t in (layer.keys, layer.values))
 
-    def at(self, position_BT):
+    def at(self, position_BT, attended: int):
         """Aim the next forward's writes at `position_BT` of the first B rows; returns its attention mask
-        [B, 1, T, L], where a token sees the positions up to its own."""
+        [B, 1, T, attended], where a token sees the positions up to its own."""
         self.row_B1 = torch.arange(len(position_BT), device=position_BT.device)[:, None]
         self.position_BT = position_BT
-        self.attended = int(position_BT.max()) + 1
-        return (torch.arange(self.attended, device=position_BT.device) <= position_BT[..., None])[:, None]
+        self.attended = attended
+        return (torch.arange(attended, device=position_BT.device) <= position_BT[..., None])[:, None]
 
     def copy_rows(self, source: "KVCache", source_rows: list[int], rows: list[int], length: int):
         """Copy the first `length` positions of rows of `source` to rows here (source may be this cache)."""
@@ -431,5 +481,5 @@ class _Prefill:
         chunk = max(1, self.MAX_TOKENS // count)
         for start in range(0, width, chunk):
             start_P = torch.full((count,), start, device=self.model.device)
-            _forward(self.model, self.cache, ids_PT[:, start : start + chunk], start_P)
+            _forward(self.model, self.cache, ids_PT[:, start : start + chunk], start_P, min(width, start + chunk))
         self.stats.prefill_tokens += ids_PT.numel()

@@ -364,7 +364,7 @@ def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run):
         print(f"wrote {run.folder}/model", flush=True)
     if held_out:
         after = trainer.evaluate(held_out)
-        run.append("evaluation.jsonl", [{"step": 0} | before, {"step": args.steps} | after])
+        run.append("evaluations.jsonl", [{"step": 0} | before, {"step": args.steps} | after])
         print(metrics.closing(before, after))
 
 

@@ -55,7 +55,7 @@ COLUMNS = {
 
 def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
     """One run of train.py, whose folder appears under its name when it has ended."""
-    scratch, log = folder.with_name(f".{folder.name}"), folder.with_suffix(".log")
+    scratch, log = folder.with_name(f".{folder.name}"), folder.with_name(f"{folder.name}.log")
     shutil.rmtree(scratch, ignore_errors=True)
     with open(log, "w", encoding="utf-8") as file:
         command = [sys.executable, Path(__file__).parents[1] / "train.py", *flags, "--out", scratch]
@@ -68,7 +68,7 @@ def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
 
 def figures(folder: Path) -> tuple[dict, dict]:
     """The held-out figures before and after a run, with what the run cost."""
-    before, after = (json.loads(line) for line in (folder / "evaluation.jsonl").open(encoding="utf-8"))
+    before, *_, after = (json.loads(line) for line in (folder / "evaluations.jsonl").open(encoding="utf-8"))
     steps = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
     after["generated"] = sum(step["tokens_sampled"] + step["tokens_synthesised"] for step in steps)
     after["seconds"] = sum(step["seconds_sampling"] + step["seconds_training"] for step in steps)

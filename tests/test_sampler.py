@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import logprobs_one_at_a_time, make_model
 
+import sampler
 from sampler import Sampler, choose, position_bytes, truncate, uniforms
 
 
@@ -203,3 +204,32 @@ def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch):
 
 def test_end_tokens_are_the_model_s_by_default():
     assert Sampler(make_model(eos=(1, 7))).eos_ids == {1, 7}
+
+
+def test_steps_replayed_like_graphs_give_the_same_completions(monkeypatch):
+    """What a GPU does, without one: steps in padded rows and coarse buckets, recorded once a shape and replayed."""
+    recorded = []
+
+    class Graph:
+        def __init__(self, decode, rows, attended):
+            self.replay = lambda: self.logits.copy_(decode._step(rows, attended))
+            self.logits = decode._step(rows, attended).clone()
+
+    class Replaying(sampler._Decode):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.by_graph, self.bucket = True, 8
+
+        def _record(self, rows, attended):
+            recorded.append((rows, attended))
+            graph = Graph(self, rows, attended)
+            return graph, graph.logits
+
+    model = make_model("qwen3")
+    prompts, limits = [[5], [9, 8, 7, 3, 2], list(range(3, 40)), [4, 4]], [3, 20, 11, 17]
+    plain = Sampler(model, eos_ids=(2,), slots=6).sample(prompts, 3, max_new_tokens=limits)
+    monkeypatch.setattr(sampler, "_Decode", Replaying)
+    replayed = Sampler(model, eos_ids=(2,), slots=6).sample(prompts, 3, max_new_tokens=limits)
+    assert [[c.ids for c in group] for group in replayed] == [[c.ids for c in group] for group in plain]
+    assert len(recorded) == len(set(recorded)) and {rows for rows, _ in recorded} <= {1, 2, 4, 6}
+    assert {attended for _, attended in recorded} <= {8, 16, 24, 32, 40, 47}

@@ -1,0 +1,126 @@
+"""Several processes as one: sharded training, whole weights for rollouts, and a step that all of them see.
+
+    shard      every decoder layer and the rest are FSDP2 units: float32 master weights and optimiser state, split over
+               the processes; on GPUs gathered in bfloat16 for compute, gradients reduced in float32
+    Rollouts   a whole copy of the weights in compute precision for the sampler. Decoding needs no communication, so
+               processes may decode different numbers of steps
+    gather     what each process sampled, to all of them: each then computes the step's advantages and denominators
+               from everything, exactly as one process does, and trains on its share of the micro-batches
+    whole      one tensor, from the shards that processes hold
+
+Gradients are summed over processes, not averaged: the losses carry the step's global denominators already. Under
+`torchrun --nnodes N` weights are sharded within a node and replicated across (hybrid sharding).
+"""
+
+import copy
+import os
+import tempfile
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def start() -> tuple[int, int, str]:
+    """(rank, number of processes, device) as torchrun set them; joins the process group where there is one to join.
+
+    A single process on a GPU makes a group of its own, so that there is one path on GPUs."""
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        torch.cuda.set_device(local)
+        device = f"cuda:{local}"
+    if size > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if "cuda" in device else "gloo")
+    elif "cuda" in device:
+        file = tempfile.NamedTemporaryFile(delete=False).name
+        dist.init_process_group("cpu:gloo,cuda:nccl", init_method=f"file://{file}.group", rank=0, world_size=1)
+    return rank, size, device
+
+
+def stop():
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number; 0 without a group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """The number of processes; 1 without a group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def shard(network: torch.nn.Module, layers: list[torch.nn.Module]):
+    """Shard `network` and its decoder `layers` in place, over the process group; without one nothing happens.
+
+    `network` must own the whole forward: its hooks gather what is not in a layer (embedding, norm, output layer)."""
+    if not dist.is_initialized():
+        return
+    kind = next(network.parameters()).device.type if not torch.cuda.is_available() else "cuda"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
+    if local < size():
+        mesh = init_device_mesh(kind, (size() // local, local), mesh_dim_names=("replicate", "shard"))
+    else:
+        mesh = init_device_mesh(kind, (size(),), mesh_dim_names=("shard",))
+    precision = MixedPrecisionPolicy()
+    if kind == "cuda":
+        precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for unit in [*layers, network]:
+        fully_shard(unit, mesh=mesh, mp_policy=precision)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that may be sharded. All processes must call it alike."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: torch.Tensor, shards: torch.Tensor) -> torch.Tensor:
+    """`tensor`, whole and the same on every process, placed and sharded as `shards` is."""
+    tensor = tensor.to(shards.device)
+    if not isinstance(shards, DTensor):
+        return tensor
+    return distribute_tensor(tensor, shards.device_mesh, shards.placements, src_data_rank=None)
+
+
+class Rollouts:
+    """Whole weights to sample with, in compute precision: `model`. Where nothing is sharded and the precision is the
+    policy's own (on a CPU) that is the policy itself, and nothing is copied."""
+
+    def __init__(self, policy_model, device: str):
+        """To be made before `shard`, from the whole policy."""
+        self.policy, self.model = policy_model, policy_model
+        if size() > 1 or "cuda" in device:
+            dtype = torch.bfloat16 if "cuda" in device else torch.float32
+            self.model = copy.deepcopy(policy_model).to(device, dtype).requires_grad_(False)
+
+    @torch.no_grad()
+    def refresh(self):
+        """Take over the policy's present weights. All processes must call it alike."""
+        if self.model is not self.policy:
+            for mine, theirs in zip(self.model.parameters(), self.policy.parameters()):
+                mine.copy_(whole(theirs))
+
+
+def gather(part):
+    """Every process's `part`, in the order of ranks. If one of them gives None, because it was told to stop, all of
+    them raise KeyboardInterrupt here: so they stop at the same place."""
+    parts = [part]
+    if size() > 1:
+        parts = [None] * size()
+        dist.all_gather_object(parts, part)
+    if any(p is None for p in parts):
+        raise KeyboardInterrupt
+    return parts
+
+
+def total(values: dict[str, float], largest: tuple[str, ...] = ()) -> dict[str, float]:
+    """Sums over processes of each value; of those named in `largest` the maximum."""
+    parts = gather(values)
+    return {k: (max if k in largest else sum)(p.get(k, 0.0) for p in parts) for p in parts for k in p}
