@@ -288,3 +288,25 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "few" / "counts.json").exists() and not (tmp_path / "few" / "model").exists()
     again = says("--data", problems, "--out", tmp_path / "shots", *SIZES, "--k", 2, "--shots")
     assert "--shots" not in again and "stronger model" in again
+
+
+@pytest.mark.parametrize("stopped_at", [2, 5])
+def test_fine_tuning_goes_on_where_it_was_stopped(tmp_path, stopped_at):
+    """To the bit the weights of a run that never stopped; what came after the newest checkpoint is done again."""
+    rows = [(encode(text), [*encode("\\boxed{1}"), 1]) for text in TEXTS[:6]]
+
+    def finetuned(folder, batches):
+        model = make_model(vocab=len(TOKENIZER), sharp=1.0)
+        coldstart.finetune(model, batches, 7, 1e-2, 2, tokenizer=TOKENIZER, folder=folder, save_every=2)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    def stopping():
+        yield from islice(coldstart.batches_of(rows, 4, 0), stopped_at)
+        raise KeyboardInterrupt
+
+    whole = finetuned(tmp_path / "whole", coldstart.batches_of(rows, 4, 0))
+    with pytest.raises(KeyboardInterrupt):
+        finetuned(tmp_path / "cut", stopping())
+    assert [path.name for path in (tmp_path / "cut").iterdir()] == [f"step-{stopped_at // 2 * 2:06d}"]
+    assert torch.equal(finetuned(tmp_path / "cut", coldstart.batches_of(rows, 4, 0)), whole)
+    assert not torch.equal(finetuned(None, coldstart.batches_of(rows, 4, 1)), whole)

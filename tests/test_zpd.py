@@ -1,0 +1,124 @@
+"""The offline filter and its journal: nothing is estimated twice, nothing is torn, the bounds are the paper's."""
+
+import json
+
+import pytest
+from test_coldstart import PROBLEMS, TOKENIZER, Scripted, answer_of
+from tiny import make_model
+
+import cli
+import data
+import journal
+import policy
+import zpd
+
+RIGHT = {"2": 0, "4": 1, "6": 4, "8": 7, "10": 8, "12": 3}  # of 8, by the problem's answer
+
+
+def respond(prompt, index):
+    answer = answer_of(prompt)
+    return f"\\boxed{{{answer if index < RIGHT[answer] else 'x'}}}"
+
+
+@pytest.fixture
+def given(tmp_path):
+    model = make_model(vocab=len(TOKENIZER), context=512, eos=(TOKENIZER.eos_token_id,))
+    policy.save(model, TOKENIZER, tmp_path / "model")
+    write(tmp_path / "problems.jsonl", PROBLEMS)
+    flags = ["--model", tmp_path / "model", "--data", tmp_path / "problems.jsonl", "--out", tmp_path / "kept.jsonl"]
+    return [*flags, "--max-new-tokens", 40]
+
+
+def write(file, problems):
+    rows = [json.dumps({"question": p.question, "answer": p.answer}) for p in problems]
+    file.write_text("\n".join(rows), encoding="utf-8")
+
+
+def run(monkeypatch, sampler, *argv):
+    monkeypatch.setattr(zpd, "Sampler", sampler)
+    monkeypatch.setattr("sys.argv", ["zpd.py", *map(str, argv)])
+    cli.run(zpd.main)
+
+
+def kept(tmp_path):
+    return [p.answer for p in data.load(str(tmp_path / "kept.jsonl"))]  # as train.py reads it
+
+
+def test_problems_within_the_bounds_are_kept_and_others_are_counted(given, tmp_path, monkeypatch, capsys):
+    sampler = Scripted(respond)
+    run(monkeypatch, sampler, *given)
+    assert kept(tmp_path) == ["4", "6", "8", "12"]
+    assert "kept 4 of 6 problems" in (said := capsys.readouterr().out) and "1 are too hard, 1 too easy" in said
+    rows = [json.loads(line) for line in (tmp_path / "kept.estimates.jsonl").open()]
+    assert [row["right"] for row in rows] == [RIGHT[row["answer"]] for row in rows]
+    assert [row["accuracy"] for row in rows] == [0, 0.125, 0.5, 0.875, 1, 0.375]
+    assert all(row["n"] == 8 and row["model"] == str(tmp_path / "model") for row in rows)
+    assert len(sampler.prompts) == 6
+
+
+def test_nothing_is_estimated_twice(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(zpd, "CHUNK", 2)
+
+    class Stopped(Scripted):
+        def sample(self, *given, **named):
+            if len(self.prompts) == 4:
+                raise KeyboardInterrupt
+            return super().sample(*given, **named)
+
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, Stopped(respond), *given)
+    assert stopped.value.code == 130 and not (tmp_path / "kept.jsonl").exists()
+    estimates = tmp_path / "kept.estimates.jsonl"
+    estimates.write_bytes(estimates.read_bytes()[:-5])  # the last of four rows is torn
+    second = Scripted(respond)
+    run(monkeypatch, second, *given)
+    assert len(second.prompts) == 3 and kept(tmp_path) == ["4", "6", "8", "12"]
+
+    third = Scripted(respond)
+    run(monkeypatch, third, *given, "--low", 0.3, "--high", 0.5)
+    assert third.prompts == [] and kept(tmp_path) == ["6", "12"]
+    write(tmp_path / "problems.jsonl", [PROBLEMS[2], PROBLEMS[2], data.Problem("How much is 1 plus 1? Say it.", "2")])
+    run(monkeypatch, third, *given)  # an old problem twice and a new one
+    assert len(third.prompts) == 1 and kept(tmp_path) == ["6"]
+
+
+def test_bad_input(given, tmp_path, monkeypatch, capsys):
+    def says(*argv):
+        with pytest.raises(SystemExit) as stopped:
+            run(monkeypatch, Scripted(respond), *given, *argv)
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().split("\n")[-1]
+
+    assert "the lower first" in says("--low", 0.9)
+    assert ".jsonl file in a folder that exists" in says("--out", tmp_path / "none" / "kept.jsonl")
+    before = (tmp_path / "problems.jsonl").read_bytes()
+    assert "exists already" in says("--out", tmp_path / "problems.jsonl")
+    assert (tmp_path / "problems.jsonl").read_bytes() == before
+    run(monkeypatch, Scripted(respond), *given)
+    assert "holds estimates with n 8, not 4" in says("-n", 4)
+    assert "holds estimates with temperature 1.0, not 0.5" in says("--temperature", 0.5)
+
+
+def test_a_journal_cut_at_any_byte_holds_its_whole_rows_and_goes_on(tmp_path):
+    rows = [{"text": "a\nb", "n": 1}, {"text": "Gr\u00f6\u00dfe \u2028"}, {"n": [1, 2]}]
+    whole = tmp_path / "whole"
+    ends = [0, *(journal.append(whole, [row]) for row in rows)]
+    assert journal.read(whole) == rows and ends[-1] == whole.stat().st_size
+    file = tmp_path / "cut"
+    for size in range(ends[-1]):
+        file.write_bytes(whole.read_bytes()[:size])
+        complete = sum(end <= size for end in ends) - 1
+        assert journal.read(file) == rows[:complete] and file.stat().st_size == ends[complete]
+        journal.append(file, rows[complete:])
+        assert file.read_bytes() == whole.read_bytes()
+    assert journal.read(tmp_path / "absent") == []
+
+
+def test_a_damaged_journal_is_not_taken_for_a_torn_one(tmp_path):
+    file = tmp_path / "rows"
+    file.write_text('{"n": 1}\nhello\n{"n": 2}\n')
+    with pytest.raises(ValueError, match="line 2 is no JSON object"):
+        journal.read(file)
+    assert file.read_text().count("\n") == 3
+    with pytest.raises(ValueError, match="has lost rows"):
+        journal.cut(file, 1000)
