@@ -172,7 +172,9 @@ def cold_start(args):
     counts = examples.make_data(maker, folder)
     told = json.dumps({name: counts[name] for name in examples.COUNTED}, indent=2)
     (folder / "counts.json").write_text(told + "\n", encoding="utf-8")
-    print(f"{told}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
+    valid = counts["ift"] + counts["output_ends_wrong"]
+    print(f"{told}\n{valid} of {counts['tried']} outputs are valid constructions, {counts['ift']} of them right")
+    print(f"wrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
     if args.data_only:
         return
     if counts["ift"] < LEAST:
