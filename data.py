@@ -335,7 +335,10 @@ def prompt_ids(tokenizer, texts: list[str], *, system: str | None = None, **temp
         return tokenizer([text + "\n" for text in texts]).input_ids
     first = [{"role": "system", "content": system}] if system else []
     turns = [[*first, {"role": "user", "content": text}] for text in texts]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **template)
+    try:
+        rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **template)
+    except Exception as error:  # the template's own complaints, and whatever is wrong in it
+        raise ValueError(f"the chat template cannot be used: {error}") from None
     if system and not all(system.strip() in said and text.strip() in said for said, text in zip(rendered, texts)):
         raise ValueError("this model's chat template knows no system message: leave it out")
     return tokenizer(rendered, add_special_tokens=False).input_ids
