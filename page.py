@@ -36,11 +36,11 @@ input[type=radio] { position: absolute; opacity: 0; }
 label { display: inline-block; margin: 0 .3rem .4rem 0; padding: .1rem .7rem; border: 1px solid var(--line);
   border-radius: 1rem; background: var(--card); font-size: .9rem; cursor: pointer; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem;
-  margin: 0 0 .9rem; }
+  margin: 0 0 .9rem; content-visibility: auto; contain-intrinsic-size: auto 14rem; }
 header { display: flex; flex-wrap: wrap; gap: 0 1rem; font-size: .9rem; color: var(--quiet); }
 .badge { font-weight: 600; color: var(--ink); }
 .text { white-space: pre-wrap; font: .92rem/1.75 ui-monospace, monospace; margin: .4rem 0; }
-.body { display: grid; grid-template-columns: 1fr 11rem; gap: 1.2rem; }
+.body { display: grid; grid-template-columns: 1fr 13rem; gap: 1.2rem; }
 dl { display: grid; grid-template-columns: auto auto; gap: .1rem .6rem; align-content: start; margin: .4rem 0;
   font-size: .88rem; }
 dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
@@ -126,7 +126,7 @@ def card(row: dict) -> str:
             "advantage": f"{row['advantage']:+.2f}",
             "tokens kept": f"{kept} of {len(weights)}",
             "OTS, prefix": _mean(weights[:kept]),
-            "OTS, the rest": _mean(weights[kept:]),
+            "OTS, turn": _mean(weights[kept:]),
         }
         beside = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in figures.items())
         said = f'<div class="text">{marked(row)}</div>'
