@@ -40,6 +40,7 @@ SETS = {
 QUESTION_FIELDS = ("problem", "question", "prompt")
 ANSWER_FIELDS = ("answer", "final_answer", "expected_answer", "reward_model.ground_truth", "solution")
 FORMATS = (".parquet", ".jsonl", ".json", ".csv")  # of a hub set that comes in several, the first is read
+NOT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 MAX_BARE = 80  # characters of a solution without a mark that is taken for the answer itself
 MAX_BYTES = 2**30  # that a gzipped file may unfold to
 
@@ -152,6 +153,7 @@ def choose_files(files: list[str], inside: str, split: str) -> list[str]:
     """Which files of a hub set to read: those at or below `inside`, of `split`, in one format and one folder. Raises
     ValueError with what there is to choose from when that does not settle it."""
     within = [f for f in sorted(files) if not inside or f == inside or f.startswith(inside + "/")]
+    within = [f for f in within if PurePosixPath(f).name not in NOT_DATA]
     kinds = [[f for f in within if f.removesuffix(".gz").endswith(kind)] for kind in FORMATS]
     found = next(filter(None, kinds), [])
     splits = sorted({split_of(file) for file in found})

@@ -141,6 +141,7 @@ class Evaluation:
             "weights": fingerprint(model),
             "data": {name: f"{len(problems)} problems, {digest(problems)}" for name, problems in self.sets.items()},
             "prompt": self.tokenizer.decode(self.prompts(shown)[0]),
+            "compute": "float32" if self.device == "cpu" else "bfloat16",
             "n": args.n,
             **self.sampling,
         }
@@ -150,16 +151,16 @@ class Evaluation:
 
     def settle(self, model, longest_prompt: int) -> dict:
         """How to sample: the flags; where they say nothing, the model's generation config; else plain sampling. A limit
-        that nobody gave is what fits the context."""
-        is_toy, context = toy.speaks(self.tokenizer), getattr(model.config, "max_position_embeddings", None)
-        fallback = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
-        fallback["max_new_tokens"] = toy.MAX_NEW_TOKENS if is_toy else 8192
-        if context:
-            fallback["max_new_tokens"] = max(1, min(fallback["max_new_tokens"], context - longest_prompt))
+        that is no flag is lowered to what fits the context."""
+        otherwise = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        otherwise["max_new_tokens"] = toy.MAX_NEW_TOKENS if toy.speaks(self.tokenizer) else 8192
         settled = {}
-        for name, otherwise in fallback.items():
-            choices = getattr(self.args, name), getattr(model.generation_config, name, None), otherwise
+        for name, plain in otherwise.items():
+            choices = getattr(self.args, name), getattr(model.generation_config, name, None), plain
             settled[name] = next(choice for choice in choices if choice is not None)
+        context = getattr(model.config, "max_position_embeddings", None)
+        if context and self.args.max_new_tokens is None:
+            settled["max_new_tokens"] = max(1, min(settled["max_new_tokens"], context - longest_prompt))
         return settled | {"seed": self.args.seed}
 
     def run(self, folder: Path, done: set[tuple[str, int]]):
@@ -208,7 +209,7 @@ def folder_for(args, settings: dict) -> Path:
             kept = None
         if not isinstance(kept, dict):
             other = "holds something else than an evaluation"
-        elif differing := [name for name in settings if name != "model" and settings[name] != kept.get(name)]:
+        elif differing := [key for key in settings if key != "model" and settings[key] != kept.get(key)]:
             other = f"holds an evaluation with other settings ({', '.join(differing)})"
         else:
             return folder
@@ -289,7 +290,10 @@ def main():
         if size > 1:
             distributed.barrier()
         if rank == 0:
-            figures = figures_of(collect(given[0], args.n))
+            rows = collect(given[0], args.n)
+            if len(rows) != args.n * sum(map(len, evaluation.sets.values())):
+                cli.fail(f"{given[0]} lacks responses, as if two evaluations had written to it: run the command again")
+            figures = figures_of(rows)
             report = {"settings": evaluation.settings, "figures": figures}
             write(given[0] / "summary.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
             print(", ".join(f"{name} {value}" for name, value in {"n": args.n, **evaluation.sampling}.items()))

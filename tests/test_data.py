@@ -201,6 +201,7 @@ LISTINGS = [  # files of the hub's sets; address; what is read
     (["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet", "data/tir-00000-of-00001.parquet"], "",
      "cot", ["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet"]),
     (["x.csv", "x.csv.gz", "x.jsonl.gz"], "", "", ["x.jsonl.gz"]),
+    (["x.csv", "dataset_infos.json"], "", "", ["x.csv"]),
     (["x.bin"], "", "", "it holds no data files, but x.bin"),
     (["train.jsonl"], "", "test", "it holds no test files"),
 ]  # fmt: skip

@@ -129,7 +129,7 @@ def refused(monkeypatch, capsys, *argv):
         cli.run(evaluation.main)
     printed = capsys.readouterr().err.strip()
     assert stopped.value.code == 2 and "Traceback" not in printed
-    assert printed.split("\n")[-1].startswith("error: ")
+    assert printed.replace("\r", "\n").split("\n")[-1].startswith("error: ")  # after a progress bar, perhaps
     return printed
 
 
@@ -205,6 +205,9 @@ def test_the_program(toy_path, monkeypatch, capsys):
     assert (out / "responses.jsonl").read_bytes() == before
     assert "other settings (seed)" in refused(monkeypatch, capsys, *given[:-1], 4, "--out", out)
     assert "something else than an evaluation" in refused(monkeypatch, capsys, *given, "--out", toy_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluation, "append", lambda *_: None)  # as if another process had removed what was sampled
+    assert "lacks responses" in refused(monkeypatch, capsys, *given, "--out", toy_path / "lost")
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(toy_path, monkeypatch, capsys):
@@ -276,7 +279,7 @@ def test_defaults_come_from_the_generation_config_and_flags_win(tmp_path, monkey
     tokenizer = make_tokenizer(["Reason step by step"])
     tokenizer.chat_template = template
     model = make_model(vocab=len(tokenizer), context=256)
-    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95, top_k=20)
+    model.generation_config.update(do_sample=True, temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=999)
     policy.save(model, tokenizer, tmp_path / "model")
     (tmp_path / "set.jsonl").write_text('{"problem": "1 + 1?", "answer": 2}')
     given = ["--model", tmp_path / "model", "--data", tmp_path / "set.jsonl", "-n", 1]
@@ -292,7 +295,7 @@ def test_defaults_come_from_the_generation_config_and_flags_win(tmp_path, monkey
     found = settings("--temperature", 0, "--top-k", 0)
     assert (found["temperature"], found["top_p"], found["top_k"]) == (0, 0.95, 0)
     prompt = data.prompt_ids(tokenizer, [data.TEMPLATES.plain.format(question="1 + 1?")])[0]
-    assert found["max_new_tokens"] == 256 - len(prompt)  # nobody gave a limit: what fits the context
+    assert found["max_new_tokens"] == 256 - len(prompt)  # the config's limit, lowered to what fits the context
     (tmp_path / "t.jinja").write_text("Q: {{ messages[0].content }} A:")
     assert settings("--max-new-tokens", 2, "--chat-template", tmp_path / "t.jinja")["prompt"].startswith(
         "Q: {question}"
