@@ -25,6 +25,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import reflect
@@ -104,8 +105,8 @@ def _files(name: str) -> list[tuple[Path, str]]:
             )
         raise ValueError(f"{path} is a folder: name the data file in it")
     repo, inside, split, revision = hub_address(path)
-    is_file = path.endswith((*FORMATS, ".gz")) and not inside
-    if not repo or is_file or path != name or path.startswith(("/", ".", "~")):
+    looks_local = path.endswith((*FORMATS, ".gz")) and not inside
+    if not repo or looks_local or path != name or path.startswith(("/", ".", "~")):
         raise ValueError(
             f"there is no data file '{path}': give a file (JSON lines, JSON, CSV, Parquet), one of {', '.join(SETS)}, "
             "a hub id (owner/name:split), or toy"
@@ -165,9 +166,11 @@ def choose_files(files: list[str], inside: str, split: str) -> list[str]:
     folders = sorted({PurePosixPath(file).parent.as_posix() for file in found})
     if len(folders) > 1:
         raise ValueError(f"name one of its folders, as in owner/name/{folders[0]}; it has {', '.join(folders)}")
-    sharded = [file for file in found if "-of-" in file]
-    if len(found) > 1 and sharded != found:
+    shards = [_shard(file) for file in found]
+    if len(found) > 1 and None in shards:
         raise ValueError(f"name one of its files, as in owner/name/{found[0]}; it has {', '.join(found)}")
+    if shards[0] and len(found) < shards[0][1] and inside not in found:  # without a network, perhaps a torn download
+        raise ValueError(f"only {len(found)} of its {shards[0][1]} files are there")
     return found
 
 
@@ -175,9 +178,20 @@ def split_of(file: str) -> str:
     """The split that a file of a hub set belongs to: NAME of NAME-00000-of-00001, a word such as test in its path, or
     train, where the hub itself puts all others."""
     words = "".join(c if c.isalnum() else " " for c in file.lower()).split()
-    shard = PurePosixPath(file).name.rpartition("-of-")[0].rpartition("-")[0]
-    known = ("train", "test", "validation")
-    return shard or next((word for word in reversed(words) if word in known), "train")
+    shard = _shard(file)
+    return (
+        shard[0]
+        if shard
+        else next((word for word in reversed(words) if word in ("train", "test", "validation")), "train")
+    )
+
+
+def _shard(file: str) -> tuple[str, int] | None:
+    """(NAME, 144) of NAME-00003-of-00144.parquet."""
+    first, _, last = PurePosixPath(file).name.rpartition("-of-")
+    name, _, number = first.rpartition("-")
+    total = "".join(takewhile(str.isdecimal, last))
+    return (name, int(total)) if number.isdecimal() and total else None
 
 
 def _some(files: list[str]) -> str:
@@ -267,7 +281,7 @@ def _problem(row) -> Problem:
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"the field {'/'.join(QUESTION_FIELDS)} is missing, empty or no text")
     name, answer = _field(row, ANSWER_FIELDS)
-    if isinstance(answer, (int, float)) and not isinstance(answer, bool) and math.isfinite(answer):
+    if type(answer) is int or (type(answer) is float and math.isfinite(answer)):
         answer = str(answer)
     if not isinstance(answer, str):
         others = f"{', '.join(ANSWER_FIELDS[1:-1])} or {ANSWER_FIELDS[-1]}"

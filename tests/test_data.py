@@ -125,6 +125,10 @@ def test_a_bad_row_is_named(tmp_path):
         assert "\n" not in str(refused.value)
 
 
+def test_a_long_integer(tmp_path):
+    assert load(write(tmp_path / "a.jsonl", '{"problem": "Q", "answer": 1' + 400 * "0" + "}"))[0].answer == str(10**400)
+
+
 def test_gzip_is_bounded_and_torn_files_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "MAX_BYTES", 10**5)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\n" * 10**7))
@@ -201,6 +205,9 @@ LISTINGS = [  # files of the hub's sets; address; what is read
     (["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet", "data/tir-00000-of-00001.parquet"], "",
      "cot", ["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet"]),
     (["x.csv", "x.csv.gz", "x.jsonl.gz"], "", "", ["x.jsonl.gz"]),
+    (["data/train-00001-of-00002.parquet"], "", "", "only 1 of its 2 files"),
+    (["train-00001-of-00002.jsonl"], "train-00001-of-00002.jsonl", "", ["train-00001-of-00002.jsonl"]),
+    (["best-of-n.jsonl"], "", "", ["best-of-n.jsonl"]),
     (["x.csv", "dataset_infos.json"], "", "", ["x.csv"]),
     (["x.bin"], "", "", "it holds no data files, but x.bin"),
     (["train.jsonl"], "", "test", "it holds no test files"),
