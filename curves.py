@@ -77,6 +77,7 @@ def draw(courses: list[Course], file: str | Path):
             axes.xaxis.get_major_locator().set_params(integer=True)
         handles = [figure.axes[0].plot([], [], color=c, marker=m)[0] for c, m in _looks(len(groups))]
         names = [f"{name} ({len(group)} seeds)" if len(group) > 1 else name for name, group in groups.items()]
+        names = [name.replace("$", "\\$") for name in names]  # no formula
         figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), frameon=False)
         figure.supxlabel("step", fontsize=9)
         stamp = {"CreationDate": None} if Path(file).suffix == ".pdf" else {"Date": None}
@@ -100,26 +101,18 @@ def _line(axes, group: list[Course], index: int, name: str, style: str) -> bool:
 
 
 def series(course: Course, name: str) -> dict[int, float]:
-    """A figure at each step that has it. "loss" is all of the policy-gradient loss: the parts with their weights. A run
-    that never tried to construct has no funnel."""
+    """A figure at each step that has it. "loss" is all of the policy-gradient loss. A run that never tried to construct
+    has no funnel."""
     if name in FUNNEL and not any(row.get("tried") for row in course.metrics):
         return {}
-    found = {}
-    for row in course.metrics:
-        if name == "loss":
-            weights = {
-                "loss_orig": 1.0,
-                "loss_ref": course.flags.get("lam", 1.0),
-                "loss_syn": course.flags.get("mu", 0.0),
-            }
-            value = (
-                sum(weight * (row.get(part) or 0.0) for part, weight in weights.items()) if "loss_orig" in row else None
-            )
-        else:
-            value = row.get(name)
-        if isinstance(value, (int, float)):
-            found[row["step"]] = value
-    return found
+    values = {row["step"]: _loss(row, course.flags) if name == "loss" else row.get(name) for row in course.metrics}
+    return {step: value for step, value in values.items() if isinstance(value, (int, float))}
+
+
+def _loss(row: dict, flags: dict) -> float | None:
+    """L_GRPO + lambda * L_ref + mu * L_syn of a step: metrics.jsonl has the parts without their weights."""
+    weights = {"loss_orig": 1.0, "loss_ref": flags.get("lam", 1.0), "loss_syn": flags.get("mu", 0.0)}
+    return sum(weights[part] * row[part] for part in weights if part in row) if "loss_orig" in row else None
 
 
 def band(runs: list[dict[int, float]]) -> tuple[list[int], list[float], list[float], list[float]]:

@@ -67,7 +67,7 @@ def page(title: str, runs: dict[str, list[dict]]) -> str:
             shown[name] = f"{meaning} ({kinds[name]})"
     filters = "".join(
         f'<input type="radio" name="kind" id="only-{name}"{" checked" if name == "all" else ""}>'
-        f'<label for="only-{name}" title="{OUTCOMES.get(name, "")}">{html.escape(text)}</label>'
+        f'<label for="only-{name}" title="{html.escape(OUTCOMES.get(name, ""))}">{html.escape(text)}</label>'
         for name, text in shown.items()
     )
     rules = [f"#only-{k}:checked ~ section article:not(.{k}) {{ display: none; }}" for k in shown if k != "all"]

@@ -93,7 +93,7 @@ def load(folder: str) -> tuple[Course, list[dict]]:
     metrics = read_rows(path / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"{folder}/metrics.jsonl holds no step yet")
-    return Course(path.resolve().name, flags, metrics), read_rows(stored) if stored.is_file() else []
+    return Course(folder, flags, metrics), read_rows(stored) if stored.is_file() else []
 
 
 def spread(rows: list[dict], count: int) -> list[dict]:

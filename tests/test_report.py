@@ -213,12 +213,17 @@ def test_runs_that_differ_in_the_seed_are_one_band():
 def test_curves(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     one, two = make_run(tmp_path / "one"), make_run(tmp_path / "two", seed=1)
-    other = make_run(tmp_path / "other", algo="<grpo>", steps=1)
+    other = make_run(tmp_path / "other", algo="<$grpo>", steps=1)
     run(monkeypatch, capsys, one, two, other, "--curves", tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     run(monkeypatch, capsys, one, two, other, "--curves", tmp_path / "c.svg")
     drawn = (tmp_path / "c.svg").read_bytes()
-    assert drawn.count(b"FillBetweenPolyCollection") > 0 and b"algo tapo (2 seeds)" in drawn and b"<grpo>" not in drawn
+    assert (
+        drawn.count(b"FillBetweenPolyCollection") > 0
+        and b"algo tapo (2 seeds)" in drawn
+        and b"<$grpo>" not in drawn
+        and b"algo &lt;$grpo&gt;" in drawn
+    )
     assert b"not in these runs" in drawn  # no OTS weight
     run(monkeypatch, capsys, one, two, other, "--curves", tmp_path / "c.svg")
     assert (tmp_path / "c.svg").read_bytes() == drawn  # no date, no random ids
