@@ -20,7 +20,7 @@ FLAGS = {
     "what to train, on what, where to": [
         # flag, type or choices, default, help
         ("--model", str, "toy", "toy (its cold start is made by the first run), a model folder, or a hub id"),
-        ("--data", str, "toy", "toy, or a JSON-lines file with a problem and an answer a line"),
+        ("--data", str, "toy", "toy, a file, or a set of the hub: data.py tells all names and formats"),
         ("--eval-data", str, None, "problems to measure on before and after; the toy has held-out ones of its own"),
         ("--out", str, None, "the run's folder, which must be new or empty; by default a new one under runs/"),
         ("--seed", int, 0, "seed of everything random"),

@@ -285,7 +285,7 @@ def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
         ('{"problem": "1+1?", "answer": ["2"]}\n', "line 1: the field answer"),
         ('{"problem": "1+1?", "answer": ""}\n', "line 1: the field answer"),
         ('{"answer": "2"}\n', "line 1: the field problem/question"),
-        ("[1]\n", "line 1"),
+        ("[1]\n", "row 1"),
         ("{\n", "line 1"),
     ]:
         (tmp_path / "bad.jsonl").write_text(text)
