@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 
 import parallel
 import policy
+from report import read_rows
 
 
 def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
@@ -100,35 +101,79 @@ def _sync(path: Path):
 
 
 class Run:
-    """The folder of one training run."""
+    """The folder of one training run. The first process writes, the others only know where it is."""
 
-    def __init__(self, folder: str | None, name: str):
-        """The run will be kept in `folder`, or in the first of `runs/name-1`, `runs/name-2`, ... that is free.
-        Nothing is written yet. Raises ValueError when `folder` holds something already."""
-        self.given, self.name = folder, name
-        if folder is not None:
-            self.folder = Path(folder)
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise ValueError(f"{folder} is not empty, perhaps another run is in it: name a new folder with --out")
+    def __init__(self, folder: str | None, name: str, resume: bool = False):
+        """The run will be kept in `folder`, or in the first of `runs/name-1`, `runs/name-2`, ... that is free; with
+        `resume` it is there already. Nothing is written yet. Raises ValueError with a sentence when `folder` holds
+        something already, or does not hold what is to be resumed."""
+        self.name, self.folder = name, Path(folder) if folder else None
+        self.flags = None
+        if resume:
+            if not folder or not (self.folder / "config.json").is_file():
+                raise ValueError(
+                    f"there is no run in {folder or '(no --out)'}: --resume needs --out with a run's folder"
+                )
+            self.flags = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["flags"]
+        elif folder and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise ValueError(
+                f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
+            )
 
     def start(self, flags: dict):
         """Make the folder, and keep in it what is needed to repeat the run."""
-        if self.given is None:
-            self.folder = _first_free(self.name)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
-        config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
-        (self.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if parallel.rank() == 0:
+            self.folder = self.folder or _first_free(self.name)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
+            config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
+            _write(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+        self.folder = parallel.gather(self.folder or Path())[0]
 
-    def append(self, file: str, rows: list[dict]):
-        """Add rows to a JSON-lines file, in one write."""
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        with open(self.folder / file, "a", encoding="utf-8") as handle:
-            handle.write(lines)
+    @property
+    def newest(self) -> Path | None:
+        """The checkpoint to resume from."""
+        return newest(self.folder / "checkpoints")
 
-    def save_model(self, model, tokenizer):
-        """Write the policy to `model/`."""
-        policy.save(model, tokenizer, self.folder / "model")
+    def cut(self, step: int):
+        """Drop what was logged after `step`, which is about to happen again, and a line torn by a crash."""
+        for name in LOGS if parallel.rank() == 0 else ():
+            rows = [row for row in self.rows(name) if row["step"] <= step]
+            _write(self.folder / name, "".join(_line(row) for row in rows))
+
+    def rows(self, name: str) -> list[dict]:
+        """The rows of a log, up to a torn one."""
+        return read_rows(self.folder / name) if (self.folder / name).exists() else []
+
+    def append(self, name: str, rows: list[dict]):
+        """Add rows to a log, in one write."""
+        if parallel.rank() == 0:
+            with open(self.folder / name, "a", encoding="utf-8") as handle:
+                handle.write("".join(_line(row) for row in rows))
+
+    def save(self, step: int, model, tokenizer, optimizer, keep: int):
+        """Write the checkpoint of `step`, and have `model` point to its weights."""
+        save(self.folder / "checkpoints", step, model, tokenizer, optimizer, keep)
+        if parallel.rank() == 0:
+            link = self.folder / ".model"
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.newest.relative_to(self.folder) / "model")
+            link.replace(self.folder / "model")
+
+
+LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl")
+
+
+def _line(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _write(file: Path, text: str):
+    """Replace a file by `text`, wholly or not at all."""
+    scratch = file.with_name(f".{file.name}")
+    scratch.write_text(text, encoding="utf-8")
+    _sync(scratch)
+    scratch.replace(file)
 
 
 def _first_free(name: str) -> Path:

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import signal
 import sys
+import time
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,23 +35,54 @@ def bad_input(*errors: type[Exception]):
         fail(str(error))
 
 
+_asked: float | None = None  # when Ctrl-C or SIGTERM first came
+_held = 0  # blocks of `uninterrupted` that are open
+
+
+def _on_signal(number, frame):
+    global _asked
+    first, _asked = _asked is None, _asked or time.monotonic()
+    if not _held or time.monotonic() - _asked > 2:  # torchrun passes one Ctrl-C on as several signals
+        raise KeyboardInterrupt
+    if first:
+        print("stopping when this is done; Ctrl-C once more stops at once, and saves nothing", file=sys.stderr)
+
+
+def stopping() -> bool:
+    """Whether Ctrl-C or SIGTERM came."""
+    return _asked is not None
+
+
 @contextlib.contextmanager
 def uninterrupted():
     """Hold Ctrl-C and SIGTERM back until the end of this block: for what must happen wholly or not at all."""
-    held = []
-    before = {s: signal.signal(s, lambda *call: held.append(call)) for s in (signal.SIGINT, signal.SIGTERM)}
+    global _held
+    _held += 1
     try:
         yield
     finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
-    if held:
+        _held -= 1
+    if stopping() and not _held:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Within `uninterrupted`: in this block Ctrl-C and SIGTERM raise KeyboardInterrupt at once after all."""
+    global _held
+    held, _held = _held, 0
+    try:
+        if stopping():
+            raise KeyboardInterrupt
+        yield
+    finally:
+        _held = held
 
 
 def run(main):
     """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM) ends it without a traceback, with code 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _on_signal)
     try:
         main()
     except KeyboardInterrupt:

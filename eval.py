@@ -1,114 +1,83 @@
-"""Evaluation: how often is a sampled response right, and does it need a second thought?
-
-pass@k, unbiased (Chen et al., arXiv 2107.03374): with c of n samples correct, 1 - C(n-c, k) / C(n, k).
-DSR, direct solution rate (TAPO; definition inferred): of the correct responses, the share that holds no reflection.
-ERR, effective reflection rate (TAPO): of the responses that reflect, the share that ends correct.
+"""Evaluation: sample responses to the problems of some sets, verify them, print their figures (scores.py).
 
     python eval.py --model runs/NAME/model --data toy -n 16
+    python eval.py --model Qwen/Qwen3-8B --data aime24 aime25 hmmt25 --max-new-tokens 32768
+    torchrun --standalone --nproc-per-node 8 eval.py --model ...    # each process samples every eighth problem
+    python eval.py --rescore FOLDER                                 # verify kept responses again: no model is loaded
+    python eval.py --compare FOLDER FOLDER                          # two models on the same problems
+
+How to sample is by default what the model's generation config says. An evaluation has a folder:
+
+    config.json         settings, with the prompt around a question, commit and versions
+    responses.jsonl     every response: its text, final answer, verdict, tokens, seed and sampling settings
+    summary.json        the figures
+    part-RANK.jsonl     until the end, what each process has sampled so far
+
+The same command goes on where it was stopped. Equal prompts in a set are sampled once and share their responses; so a
+response depends on weights, prompt, seed and its number alone, not on processes, slots or interruptions (up to floating
+point: see sampler.py).
 """
 
 import json
-from dataclasses import dataclass
-from math import comb
+import os
+import platform
+from datetime import timedelta
+from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 
 import torch
+import transformers
+from torch import distributed
 from tqdm import tqdm
 
 import cli
 import data
 import policy
 import toy
+from checkpoint import commit
 from reflect import reflects
+from responses import append, collect, compare_kept, ks_of, line_of, read, response_of, write
 from sampler import Sampler
-from verifier import verify
+from scores import Response, summary, table
+from verifier import extract_answer, verify
 
-
-@dataclass
-class Response:
-    """One judged response. `tokens` counts ids, the end token included; a cut response is never correct."""
-
-    problem: int
-    text: str
-    correct: bool
-    reflects: bool
-    finished: bool
-    tokens: int
-
-
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The probability that k responses, drawn without replacement from n of which `correct` are right, hold a right
-    one."""
-    if not 0 <= correct <= n or not 1 <= k <= n:
-        raise ValueError(f"needed: 0 <= correct <= n and 1 <= k <= n, not n={n}, correct={correct}, k={k}")
-    return 1 - comb(n - correct, k) / comb(n, k)
+# ---------------------------------------------------------------------------------------------- sampling and judging
 
 
 def judge(completion, tokenizer, answer: str, problem: int) -> Response:
     """Decode a sampler's completion and verify it."""
     text = tokenizer.decode(completion.ids, skip_special_tokens=True)
-    correct = completion.finished and verify(text, answer)
-    return Response(problem, text, correct, reflects(text), completion.finished, len(completion.ids))
+    return _judged(problem, text, answer, completion.finished, len(completion.ids))
 
 
-def prompts_of(problems, tokenizer, templates) -> list[list[int]]:
-    """The ids of each problem's plain prompt."""
-    return data.prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems])
+def _judged(problem: int, text: str, answer: str, finished: bool, tokens: int) -> Response:
+    correct = finished and verify(text, answer)
+    return Response(problem, text, correct, reflects(text), finished, tokens, extract_answer(text))
 
 
-def evaluate(sampler, tokenizer, templates, problems, n: int, **sampling) -> list[Response]:
-    """n judged responses to each problem, problem by problem. `sampling` goes to `Sampler.sample`."""
-    prompts = prompts_of(problems, tokenizer, templates)
-    groups = sampler.sample(prompts, n, **sampling)
-    judged = [
+def prompts_of(problems, tokenizer, templates, **chat) -> list[list[int]]:
+    """The ids of each problem's plain prompt. `chat` goes to `data.prompt_ids`."""
+    return data.prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems], **chat)
+
+
+def evaluate(
+    sampler, tokenizer, templates, problems, n: int, *, chat: dict | None = None, **sampling
+) -> list[Response]:
+    """n judged responses to each problem, problem by problem. `chat` goes to `data.prompt_ids`, `sampling` to
+    `Sampler.sample`."""
+    prompts = [tuple(prompt) for prompt in prompts_of(problems, tokenizer, templates, **chat or {})]
+    distinct = list(dict.fromkeys(prompts))
+    groups = dict(zip(distinct, sampler.sample([list(prompt) for prompt in distinct], n, **sampling)))
+    return [
         judge(completion, tokenizer, problem.answer, i)
-        for i, (problem, group) in enumerate(zip(problems, groups))
-        for completion in group
+        for i, (problem, prompt) in enumerate(zip(problems, prompts))
+        for completion in groups[prompt]
     ]
-    return judged
-
-
-def summary(responses: list[Response], ks: tuple[int, ...] = (1,)) -> dict[str, float | None]:
-    """The figures of a set of responses, equally many of each problem. A rate of nothing is None."""
-    groups: dict[int, list[Response]] = {}
-    for response in responses:
-        groups.setdefault(response.problem, []).append(response)
-    right = [r for r in responses if r.correct]
-    reflecting = [r for r in responses if r.reflects]
-    figures = {
-        f"pass@{k}": _mean([pass_at_k(len(g), sum(r.correct for r in g), k) for g in groups.values()]) for k in ks
-    }
-    return figures | {
-        "reflecting": _mean([r.reflects for r in responses]),
-        "dsr": _mean([not r.reflects for r in right]),
-        "err": _mean([r.correct for r in reflecting]),
-        "cut": _mean([not r.finished for r in responses]),
-        "tokens": _mean([r.tokens for r in responses]),
-    }
-
-
-def _mean(values) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def table(rows: dict[str, dict[str, float | None]]) -> str:
-    """A text table of summaries, a row each: rates in percent, "-" where there is nothing to take a rate of."""
-    columns = list(next(iter(rows.values())))
-    width = max(len(name) for name in rows) + 2
-    lines = [" " * width + "".join(f"{column:>12}" for column in columns)]
-    for name, figures in rows.items():
-        lines.append(f"{name:<{width}}" + "".join(f"{_cell(column, figures.get(column)):>12}" for column in columns))
-    return "\n".join(lines)
-
-
-def _cell(column: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if column == "tokens" else f"{100 * value:.1f} %"
 
 
 def load_problems(name: str) -> list[data.Problem]:
-    """The problems of a file, or the toy's held-out ones."""
+    """The problems of a set, or the toy's held-out ones."""
     return toy.problems()[1] if name == "toy" else data.load(name)
 
 
@@ -117,50 +86,220 @@ def templates_for(tokenizer) -> data.Templates:
     return toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
 
 
+def figures_of(rows: list[dict]) -> dict[str, dict]:
+    """The summary of each set in what `responses.read` gave."""
+    sets: dict[str, list[Response]] = {}
+    for row in rows:
+        sets.setdefault(row["data"], []).append(response_of(row))
+    return {name: summary(responses, ks_of(responses)) for name, responses in sets.items()}
+
+
+def rescore(path: str, out: str | None) -> str:
+    """Verify kept responses again: the table, and how many verdicts changed. The rows go to `out`, if given."""
+    if out and Path(out).exists():
+        raise ValueError(f"{out} exists already: name another file with --out")
+    rows, changed = read(path), 0
+    if not rows:
+        raise ValueError(f"{path} holds no responses yet")
+    for row in tqdm(rows, desc="verifying", unit="response", delay=3, leave=False):
+        again = _judged(row["problem"], row["text"], row["answer"], row["finished"], row["tokens"])
+        changed += again.correct != row["correct"]
+        row |= {"final": again.final, "correct": again.correct, "reflects": again.reflects}
+    if out:
+        write(Path(out), "".join(map(line_of, rows)))
+    return f"{table(figures_of(rows))}\n{changed} of {len(rows)} verdicts changed"
+
+
+# ------------------------------------------------------------------------------------------------------- the program
+
+
+class Evaluation:
+    """A model, the sets to measure it on, and the settings of it all. Loading finds whatever is wrong with them."""
+
+    def __init__(self, args, rank: int, size: int):
+        self.args, self.rank, self.size = args, rank, size
+        self.sets = {data.label(name): load_problems(name) for name in args.data}
+        if len(self.sets) < len(args.data):
+            raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
+        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
+        model, self.tokenizer = policy.load(toy.COLD_START if args.model == "toy" else args.model, self.device)
+        self.tokenizer.chat_template = template or self.tokenizer.chat_template
+        self.templates = templates_for(self.tokenizer)
+        self.chat = {"enable_thinking": args.thinking == "on"} if args.thinking else {}
+        self.chat |= {"system": args.system} if args.system else {}
+        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, self.tokenizer), slots=args.slots)
+        prompts = [p for problems in self.sets.values() for p in self.prompts(problems)]
+        self.sampling = self.settle(model, max(map(len, prompts)))
+        s = self.sampling
+        self.sampler.check(prompts, args.n, s["max_new_tokens"], s["temperature"], s["top_p"], s["top_k"])
+        if s["temperature"] == 0 and args.n > 1:
+            raise ValueError(f"at temperature 0 all {args.n} responses of a problem would be the same: say -n 1")
+        shown = [data.Problem("{question}", "")]
+        self.settings = {
+            "model": args.model,
+            "weights": fingerprint(model),
+            "data": {name: f"{len(problems)} problems, {digest(problems)}" for name, problems in self.sets.items()},
+            "prompt": self.tokenizer.decode(self.prompts(shown)[0]),
+            "compute": "float32" if self.device == "cpu" else "bfloat16",
+            "n": args.n,
+            **self.sampling,
+        }
+
+    def prompts(self, problems):
+        return prompts_of(problems, self.tokenizer, self.templates, **self.chat)
+
+    def settle(self, model, longest_prompt: int) -> dict:
+        """How to sample: the flags; where they say nothing, the model's generation config; else plain sampling. A limit
+        that is no flag is lowered to what fits the context."""
+        otherwise = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+        otherwise["max_new_tokens"] = toy.MAX_NEW_TOKENS if toy.speaks(self.tokenizer) else 8192
+        settled = {}
+        for name, plain in otherwise.items():
+            choices = getattr(self.args, name), getattr(model.generation_config, name, None), plain
+            settled[name] = next(choice for choice in choices if choice is not None)
+        context = getattr(model.config, "max_position_embeddings", None)
+        if context and self.args.max_new_tokens is None:
+            settled["max_new_tokens"] = max(1, min(settled["max_new_tokens"], context - longest_prompt))
+        return settled | {"seed": self.args.seed}
+
+    def run(self, folder: Path, done: set[tuple[str, int]]):
+        """Sample this process's share of the problems that are not done, some at a time, and keep each batch."""
+        at_once = max(1, 4 * self.args.slots // self.args.n)  # more would lose more to a kill, fewer leave slots idle
+        for name, problems in self.sets.items():
+            mine = [i for i in range(len(problems)) if (name, i) not in done][self.rank :: self.size]
+            bar = tqdm(total=len(mine), desc=name, unit="problem", leave=False, disable=self.rank > 0 or not mine)
+            with bar:
+                for start in range(0, len(mine), at_once):
+                    batch = mine[start : start + at_once]
+                    self.sample(folder / f"part-{self.rank}.jsonl", name, batch)
+                    bar.update(len(batch))
+
+    def sample(self, part: Path, name: str, batch: list[int]):
+        problems = [self.sets[name][i] for i in batch]
+        with policy.compute_precision(self.device.partition(":")[0]):
+            responses = evaluate(
+                self.sampler, self.tokenizer, self.templates, problems, self.args.n, chat=self.chat,
+                progress="" if self.rank else "responses", **self.sampling,
+            )  # fmt: skip
+        rows = []
+        for i, response in enumerate(responses):
+            problem = problems[response.problem]
+            row = {"data": name, "question": problem.question, "answer": problem.answer} | vars(response)
+            row |= {"problem": batch[response.problem], "sample": i % self.args.n, "sampling": self.sampling}
+            rows.append(row)
+        append(part, rows)
+
+
+def folder_for(args, settings: dict) -> Path:
+    """The folder of this evaluation: --out, or the first runs/eval-MODEL-N that is free or holds just this one. Raises
+    ValueError when --out holds something else."""
+    path = Path(toy.COLD_START if args.model == "toy" else args.model)
+    name = path.parent.name if path.name == "model" else path.name
+    for folder in [Path(args.out)] if args.out else (Path("runs") / f"eval-{name}-{i}" for i in count(1)):
+        if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+            folder.mkdir(parents=True, exist_ok=True)
+            versions = {p.__name__: p.__version__ for p in (torch, transformers)}
+            config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
+            write(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            return folder
+        try:
+            kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            kept = None
+        if not isinstance(kept, dict):
+            other = "holds something else than an evaluation"
+        elif differing := [key for key in settings if key != "model" and settings[key] != kept.get(key)]:
+            other = f"holds an evaluation with other settings ({', '.join(differing)})"
+        else:
+            return folder
+        if args.out:
+            raise ValueError(f"{folder} {other}: name another folder with --out")
+
+
+def fingerprint(model) -> str:
+    """Eight bytes that tell weights apart, as hex: of the first numbers of every parameter, any update changes some."""
+    heads = [p.detach().flatten()[:64].float().cpu().numpy().tobytes() for p in model.parameters()]
+    return blake2b(b"".join(heads), digest_size=8).hexdigest()
+
+
+def digest(problems: list[data.Problem]) -> str:
+    """Eight bytes that tell problem sets apart, as hex."""
+    return blake2b(repr(problems).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def parse():
+    """The flags."""
+    parser = cli.Parser("Evaluate a model on problem sets, verify kept responses again, or compare two evaluations.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", help="sample from this model: a folder, a hub id, or toy (its cold start)")
+    what.add_argument("--rescore", metavar="PATH", help="verify the responses of an evaluation again")
+    what.add_argument("--compare", nargs=2, metavar="PATH", help="compare two evaluations problem by problem")
+    sets = ", ".join(data.SETS)
+    parser.add_argument(
+        "--data", nargs="+", help=f"problem sets: toy, files, {sets}, hub ids (owner/name:split), NAME=PATH"
+    )
+    parser.add_argument("-n", type=int, default=16, help="responses a problem (default: 16)")
+    config = "(default: the model's generation config"
+    parser.add_argument("--temperature", type=float, help=f"0 takes the likeliest token {config}, else 1)")
+    parser.add_argument("--top-p", type=float, help=f"keep the likeliest tokens of this mass {config}, else 1)")
+    parser.add_argument("--top-k", type=int, help=f"keep so many likeliest tokens, 0 all {config}, else 0)")
+    parser.add_argument("--max-new-tokens", type=int, help=f"limit of a response {config}, else toy 60, others 8192)")
+    parser.add_argument(
+        "--thinking", choices=("on", "off"), help="enable_thinking of the chat template (default: its own)"
+    )
+    parser.add_argument("--system", help="a system message (default: none)")
+    parser.add_argument("--chat-template", metavar="FILE", help="a Jinja template (default: the tokeniser's)")
+    parser.add_argument("--slots", type=int, default=64, help="responses sampled side by side (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: 0)")
+    parser.add_argument("--out", help="the evaluation's folder (default: runs/eval-MODEL-N); of --rescore, a file")
+    args = parser.parse_args()
+    if args.model and not args.data:
+        parser.error("--model needs --data: the problem sets to measure it on")
+    if args.n < 1 or args.slots < 1:
+        parser.error("-n and --slots must be at least 1")
+    return args
+
+
+def join() -> tuple[int, int]:
+    """(rank, number of processes) of this process under torchrun; (0, 1) without."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:  # gloo on GPUs, too: the processes only wait for one another, for as long as the slowest needs
+        distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    return int(os.environ.get("RANK", "0")), size
+
+
 def main():
     """The program; see the module's docstring and --help."""
-    parser = cli.Parser("Evaluate a model: pass@k, DSR and ERR on one or more problem sets.")
-    parser.add_argument("--model", required=True, help="a model folder, a hub id, or toy (its cold start)")
-    parser.add_argument("--data", nargs="+", required=True, help="problem sets: JSON-lines files, or toy")
-    parser.add_argument("-n", type=int, default=16, help="responses a problem (default 16)")
-    parser.add_argument("--temperature", type=float, default=1.0, help="0 takes the likeliest token (default 1.0)")
-    parser.add_argument("--top-p", type=float, default=1.0, help="keep the likeliest tokens of this mass (default 1.0)")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=None, help="limit of a response (default: toy 60, else 8192)"
-    )
-    parser.add_argument("--slots", type=int, default=64, help="responses sampled side by side (default 64)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling (default 0)")
-    parser.add_argument("--out", default=None, help="JSON-lines file for every response (default: none is kept)")
-    args = parser.parse_args()
-    if args.out and (Path(args.out).exists() or not Path(args.out).parent.is_dir()):
-        cli.fail(f"{args.out} exists already, or its folder does not exist: name another file with --out")
-    path = toy.COLD_START if args.model == "toy" else args.model
+    args = parse()
     with cli.bad_input():
-        sets = {name: load_problems(name) for name in args.data}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, tokenizer = policy.load(path, device)
-        sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
-        templates = templates_for(tokenizer)
-        limit = args.max_new_tokens
-        if limit is None:
-            limit = toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192
-        for problems in sets.values():
-            sampler.check(prompts_of(problems, tokenizer, templates), args.n, limit, args.temperature, args.top_p)
-    rows = {}
-    for name, problems in sets.items():
-        with policy.compute_precision(device):
-            responses = evaluate(
-                sampler, tokenizer, templates, problems, args.n,
-                max_new_tokens=limit, temperature=args.temperature, top_p=args.top_p, seed=args.seed, progress=name,
-            )  # fmt: skip
-        rows[name] = summary(responses, ks=tuple(k for k in (1, 2, 4, 8, 16, 32, 64) if k <= args.n))
-        if args.out:
-            with open(args.out, "a", encoding="utf-8") as file:
-                for response in responses:
-                    problem = problems[response.problem]
-                    row = {"data": name, "question": problem.question, "answer": problem.answer, **vars(response)}
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    tqdm.write(table(rows))
+        if not args.model:
+            print(compare_kept(*args.compare) if args.compare else rescore(args.rescore, args.out))
+            return
+        rank, size = join()
+        evaluation = Evaluation(args, rank, size)
+        given = [None, None]
+        if rank == 0:
+            folder = folder_for(args, evaluation.settings)
+            given = [folder, {(row["data"], row["problem"]) for row in collect(folder, args.n)}]
+            print(f"into {folder}, {len(given[1])} problems are done; stopped, the same command goes on", flush=True)
+        if size > 1:
+            distributed.broadcast_object_list(given)
+    with cli.bad_input(OSError):  # a full disk
+        evaluation.run(*given)
+        if size > 1:
+            distributed.barrier()
+        if rank == 0:
+            rows = collect(given[0], args.n)
+            if len(rows) != args.n * sum(map(len, evaluation.sets.values())):
+                cli.fail(f"{given[0]} lacks responses, as if two evaluations had written to it: run the command again")
+            figures = figures_of(rows)
+            report = {"settings": evaluation.settings, "figures": figures}
+            write(given[0] / "summary.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+            print(", ".join(f"{name} {value}" for name, value in {"n": args.n, **evaluation.sampling}.items()))
+            print(table(figures))
+    if size > 1:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

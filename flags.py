@@ -20,10 +20,11 @@ FLAGS = {
     "what to train, on what, where to": [
         # flag, type or choices, default, help
         ("--model", str, "toy", "toy (its cold start is made by the first run), a model folder, or a hub id"),
-        ("--data", str, "toy", "toy, or a JSON-lines file with a problem and an answer a line"),
+        ("--data", str, "toy", "toy, a file, or a set of the hub: data.py tells all names and formats"),
         ("--eval-data", str, None, "problems to measure on before and after; the toy has held-out ones of its own"),
         ("--out", str, None, "the run's folder, which must be new or empty; by default a new one under runs/"),
         ("--seed", int, 0, "seed of everything random"),
+        ("--resume", None, False, "go on with the run in --out, from its newest checkpoint; its flags are taken over"),
     ],
     "the algorithm (grpo.py, tapo.py)": [
         ("--algo", ("tapo", "grpo", "opsd", "sft"), "tapo", "grpo is the same loop without constructed trajectories; "
@@ -45,10 +46,10 @@ FLAGS = {
         ("--kl", float, Either(0.05, 0.0), "weight of KL(policy || start) on sampled responses; 0 keeps no reference"),
     ],
     "ablations of TAPO": [
-        ("--no-dcs", bool, False, "rewrite every wrong response of every query that has a right one"),
-        ("--no-dae", bool, False, "append constructed trajectories to their query's group before it is normalised"),
-        ("--no-ots", bool, False, "every token of a constructed trajectory counts alike"),
-        ("--full-reconstruction", bool, False, "train on the whole reconstruction as it was written, instead of y-'s "
+        ("--no-dcs", None, False, "rewrite every wrong response of every query that has a right one"),
+        ("--no-dae", None, False, "append constructed trajectories to their query's group before it is normalised"),
+        ("--no-ots", None, False, "every token of a constructed trajectory counts alike"),
+        ("--full-reconstruction", None, False, "train on the whole reconstruction as it was written, instead of y-'s "
          "own tokens and a turn"),
     ],
     "rollouts (sampler.py)": [
@@ -61,6 +62,8 @@ FLAGS = {
     ],
     "optimisation (policy.py)": [
         ("--steps", int, Either(50, 500), "training steps"),
+        ("--epochs", int, 1, "passes over the responses of a step, each with optimiser steps of its own"),
+        ("--minibatches", int, 1, "optimiser steps a pass, each on its part of the step's queries"),
         ("--lr", float, Either(1e-4, 1e-6), "AdamW's learning rate"),
         ("--warmup", int, Either(5, 10), "steps in which the learning rate rises to --lr; 1 is none"),
         ("--beta2", float, Either(0.95, 0.999), "AdamW's decay of the second moment"),
@@ -68,34 +71,53 @@ FLAGS = {
         ("--max-grad-norm", float, 1.0, "a longer gradient is scaled down to this norm"),
         ("--micro-batch-tokens", int, Either(8192, 16384), "tokens of one forward and backward, padding included; "
          "lower it if training runs out of memory"),
+        ("--gradient-checkpointing", None, False, "compute activations again in backward: less memory, more time"),
     ],
     "what is measured and kept": [
         ("--eval-samples", int, Either(16, 4), "responses to each held-out problem, before and after"),
+        ("--eval-every", int, 0, "measure on the held-out problems after every so many steps, too"),
+        ("--save-every", int, Either(10, 25), "steps from one checkpoint to the next; a stopped run saves, too"),
+        ("--keep-saves", int, 1, "checkpoints that are kept"),
         ("--keep-trajectories", int, 8, "constructions a step that are written to trajectories.jsonl"),
     ],
 }
 # fmt: on
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
-MAY_BE_ZERO = {"seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories"}
+MAY_BE_ZERO = {"seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories", "eval_every"}
+# What a resumed run may do otherwise: none of it changes what is computed, but for rounding.
+MAY_CHANGE = {"out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every"}
+MAY_CHANGE |= {"save_every", "keep_saves", "keep_trajectories"}
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags of a training run. One whose default is `Either` and was not given holds it until `settle`."""
-    parser = cli.Parser(
-        "Train a language model with TAPO, or what it is compared with, on problems with verifiable answers."
-    )
+def parse(argv: list[str] | None = None) -> tuple[argparse.Namespace, dict]:
+    """The flags of a training run, and those of them that were given. One whose default is `Either` and was not given
+    holds it until `settle`."""
+    parser = cli.Parser("Train a language model with TAPO, or its baselines, on problems with verifiable answers.")
+    defaults = {}
     for title, flags in FLAGS.items():
         group = parser.add_argument_group(title)
         for flag, kind, default, text in flags:
-            if kind is bool:
-                group.add_argument(flag, action="store_true", help=text)
-                continue
+            defaults[flag.removeprefix("--").replace("-", "_")] = default
             shown = f"{default.toy} on the toy, else {default.real}" if isinstance(default, Either) else default
-            text += f" (default: {shown})" if default is not None else ""
-            reads = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": METAVARS[kind]}
-            group.add_argument(flag, default=default, help=text.replace("%", "%%"), **reads)
-    return parser.parse_args(argv)
+            text += f" (default: {shown})" if default is not None and kind else ""
+            reads = {"choices": kind} if isinstance(kind, tuple) else {"type": kind, "metavar": METAVARS.get(kind)}
+            reads = reads if kind else {"action": "store_true"}
+            group.add_argument(flag, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **reads)
+    given = vars(parser.parse_args(argv))
+    return argparse.Namespace(**defaults | given), given
+
+
+def take_over(args: argparse.Namespace, given: dict, stored: dict):
+    """Give `args` the flags of the run that is resumed. Raises ValueError when one that was given contradicts it."""
+    for name, value in stored.items():
+        if name in MAY_CHANGE and name in given:
+            continue
+        if name in given and given[name] != value and name not in MAY_CHANGE:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} {given[name]} contradicts the run in {args.out}, which has {value}: leave it out")
+        if name not in ("out", "resume"):
+            setattr(args, name, value)
 
 
 def settle(args: argparse.Namespace, is_toy: bool):
@@ -107,6 +129,8 @@ def settle(args: argparse.Namespace, is_toy: bool):
         if type(value) in (int, float) and not (value > 0 or (value == 0 and name in MAY_BE_ZERO)):
             least = "at least" if name in MAY_BE_ZERO else "above"
             raise ValueError(f"--{name.replace('_', '-')} must be {least} 0, not {value}")
+    if args.minibatches > args.queries:
+        raise ValueError(f"--minibatches {args.minibatches} is more than --queries {args.queries}: each needs one")
     if args.k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
     if args.opsd_beta > 1:

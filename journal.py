@@ -34,7 +34,7 @@ def append(file: Path, rows: list[dict]) -> int:
     """Add rows and wait until they are on disk. Returns the size of the file."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     with open(file, "ab") as handle:
-        handle.write(lines.encode())
+        handle.write(lines.encode("utf-8", "replace"))  # a lone surrogate is no UTF-8
         handle.flush()
         os.fsync(handle.fileno())
         return handle.tell()

@@ -6,6 +6,7 @@ not 0. Of the update, the figures to look at when training goes wrong: first `ga
 sampler's log-probabilities are from the trainer's on the very same tokens. They should differ by rounding only.
 """
 
+import math
 import os
 import sys
 from collections import Counter
@@ -65,7 +66,7 @@ class Tally:
     """Adds up the figures of an update over its micro-batches."""
 
     def __init__(self):
-        self.sums, self.gap_max = Counter(), 0.0
+        self.sums = Counter()
 
     def add(self, rollouts, parts, logprobs_N, entropy_N, weights_N, group_N):
         """A micro-batch: its rollouts, the parts of its loss, and what its tokens [N] got."""
@@ -81,24 +82,29 @@ class Tally:
         gap = (logprobs_N.detach()[group_N != REF] - logprobs_N.new_tensor(theirs)).abs()
         sums["sampled"] += len(gap)
         sums["gap"] += gap.sum().item()
-        self.gap_max = max(self.gap_max, gap.max().item() if len(gap) else 0.0)
+        sums["gap_max"] = max(sums["gap_max"], gap.max().item() if len(gap) else 0.0)
 
-    def figures(self) -> dict:
-        """Means over tokens; None for the OTS weight when nothing was constructed and the KL when it is not
-        estimated."""
-        sums = self.sums
-        return {
-            "loss_orig": sums["loss_orig"],
-            "loss_ref": sums["loss_ref"],
-            "loss_syn": sums["loss_syn"],
-            "kl": sums["kl"] / sums["orig"] if "kl" in sums else None,
-            "entropy": sums["entropy"] / sums["orig"],
-            "ots_weight": sums["weight"] / sums["ref"] if sums["ref"] else None,
-            "clip_fraction": sums["clipped"] / sums["tokens"],
-            "gap_mean": sums["gap"] / sums["sampled"],
-            "gap_max": self.gap_max,
+    def figures(self, total, norms: list[float]) -> dict:
+        """Means over tokens and optimiser steps, given the gradient `norms` of those and `total`, which adds up over
+        processes. None where there was nothing to measure, or nothing finite."""
+        sums = Counter(total(dict(self.sums), largest=("gap_max",)))
+
+        def mean(name, over):
+            return sums[name] / sums[over] if sums[over] else None
+
+        finite = [norm for norm in norms if math.isfinite(norm)]
+        figures = {name: sums[name] / len(norms) for name in ("loss_orig", "loss_ref", "loss_syn")} | {
+            "kl": mean("kl", "orig") if "kl" in sums else None,
+            "entropy": mean("entropy", "orig"),
+            "ots_weight": mean("weight", "ref"),
+            "clip_fraction": mean("clipped", "tokens"),
+            "gap_mean": mean("gap", "sampled"),
+            "gap_max": sums["gap_max"],
             "tokens_trained": sums["tokens"],
+            "grad_norm": _mean(finite) if finite else None,
+            "skipped": len(norms) - len(finite),
         }
+        return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
 
 
 def trajectories(attempts, tokenizer, limit: int) -> list[dict]:

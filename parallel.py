@@ -14,7 +14,6 @@ Gradients are summed over processes, not averaged: the losses carry the step's g
 
 import copy
 import os
-import tempfile
 
 import torch
 import torch.distributed as dist
@@ -23,28 +22,27 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def start() -> tuple[int, int, str]:
-    """(rank, number of processes, device) as torchrun set them; joins the process group where there is one to join.
-
-    A single process on a GPU makes a group of its own, so that there is one path on GPUs."""
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        torch.cuda.set_device(local)
-        device = f"cuda:{local}"
-    if size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if "cuda" in device else "gloo")
-    elif "cuda" in device:
-        file = tempfile.NamedTemporaryFile(delete=False).name
-        dist.init_process_group("cpu:gloo,cuda:nccl", init_method=f"file://{file}.group", rank=0, world_size=1)
-    return rank, size, device
+def start():
+    """Join the process group that torchrun's environment names. A single process on a GPU makes a group of its own, so
+    that there is one path on GPUs; on a CPU it needs none."""
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+    elif gpu:
+        dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
 
 
 def stop():
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def device() -> str:
+    """Where this process computes."""
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
 def rank() -> int:
@@ -63,7 +61,7 @@ def shard(network: torch.nn.Module, layers: list[torch.nn.Module]):
     `network` must own the whole forward: its hooks gather what is not in a layer (embedding, norm, output layer)."""
     if not dist.is_initialized():
         return
-    kind = next(network.parameters()).device.type if not torch.cuda.is_available() else "cuda"
+    kind = device().split(":")[0]
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
     if local < size():
         mesh = init_device_mesh(kind, (size() // local, local), mesh_dim_names=("replicate", "shard"))
@@ -96,8 +94,8 @@ class Rollouts:
     def __init__(self, policy_model, device: str):
         """To be made before `shard`, from the whole policy."""
         self.policy, self.model = policy_model, policy_model
-        if size() > 1 or "cuda" in device:
-            dtype = torch.bfloat16 if "cuda" in device else torch.float32
+        if dist.is_initialized():
+            dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
             self.model = copy.deepcopy(policy_model).to(device, dtype).requires_grad_(False)
 
     @torch.no_grad()

@@ -86,6 +86,11 @@ def micro_batches(lengths: list[int], max_tokens: int, groups: list[int] | None 
     return batches
 
 
+def decoder_layers(model) -> list[nn.Module]:
+    """The model's repeated layers, the units of sharding and of gradient checkpointing."""
+    return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
+
+
 def compute_precision(device: str):
     """The context to run forwards in: bfloat16 arithmetic over float32 weights on a GPU, plain float32 on a CPU."""
     return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()

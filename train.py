@@ -1,7 +1,8 @@
 """TAPO, and what it is measured against: the loop.
 
     torchrun --standalone train.py                                    # the toy: on a CPU, in minutes
-    torchrun --standalone train.py --model PATH --data FILE.jsonl     # any transformers causal LM
+    torchrun --standalone --nproc-per-node 8 train.py --model PATH --data FILE.jsonl    # any transformers causal LM
+    torchrun ... train.py --resume --out runs/NAME                    # go on where a run was stopped or killed
 
 One step, as in the paper:
 
@@ -10,18 +11,24 @@ One step, as in the paper:
     3. let the policy rewrite each y- with y+ in sight; check, splice, verify: G_ref           (TAPO; reflect.py)
     4. advantages: of G_orig, and apart from them those of G_ref                               (grpo.py, tapo.py)
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
-    6. one optimiser step
+    6. one optimiser step, or with --epochs and --minibatches several
 
 The other algorithms are the same loop: GRPO without parts 2 and 3; OPSD, too, with the divergence from a teacher as its
 loss (opsd.py); SFT with the log-likelihood of the right constructions. All divide by the size of G_orig, all keep --kl.
 An ablation (--no-dcs, --no-dae, --no-ots, --full-reconstruction) is one line where TAPO decides.
 
-The policy is updated once a batch, so its old log-probabilities are its own and the clip never acts.
-Everything random follows from --seed and the number of the step. So far one process trains, on one GPU or on the CPU.
+With one optimiser step a batch the old log-probabilities are the policy's own and the clip never acts; with several
+they are taken before the first, and so are the OTS weights.
+
+Several processes: each samples its share of the queries, all gather everything, and each trains on its share of the
+micro-batches (parallel.py). Everything random follows from --seed and the number of the step, so the number of
+processes changes rounding only.
 """
 
+import contextlib
 import copy
-import os
+import functools
+import math
 import random
 import sys
 import time
@@ -29,14 +36,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
 from tqdm import tqdm
 
+import checkpoint
 import cli
 import coldstart
 import data
 import eval as evaluation
 import flags
 import metrics
+import parallel
 import policy
 import toy
 from checkpoint import Run
@@ -57,6 +67,8 @@ from tapo import (
 )
 from verifier import verify
 
+MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
+
 
 @dataclass
 class Rollout:
@@ -69,9 +81,15 @@ class Rollout:
     reward: float
     finished: bool = True
     logprobs: list[float] | None = None  # the sampler's; a constructed response has none
+    group: int = ORIG
     advantage: float = 0.0
-    weights: list[float] | None = None  # OTS weights of a constructed response
+    coefficient: float = 0.0  # what one of its tokens counts in the loss
+    old: list[float] | None = None  # log-probabilities before the first of several optimiser steps
+    weights: list[float] | None = None  # OTS weights
     teacher: list[int] | None = None  # the prompt under which OPSD's teacher scores it; None if it has none
+
+
+IDLE = Rollout(0, [0], [0], "", 0.0)  # stands in where a process has no micro-batch while others have: counts nothing
 
 
 @dataclass
@@ -91,27 +109,33 @@ class Trainer:
     """A policy and what trains it, with a method for each part of a step. The model stays in evaluation mode: dropout
     would part the trainer's log-probabilities from the sampler's."""
 
-    def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
+    def __init__(self, args, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
         self.args, self.model, self.tokenizer, self.problems = args, model, tokenizer, problems
-        self.network = OPSD(model) if args.algo == "opsd" else policy.Policy(model)
-        self.reference = policy.Policy(copy.deepcopy(model).requires_grad_(False)) if args.kl else None
-        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
+        self.templates = evaluation.templates_for(tokenizer)
+        self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
+        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+        self.rollouts = parallel.Rollouts(model, device)
+        self.sampler = Sampler(self.rollouts.model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
+        self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
+        self.reference = sharded(policy.Policy(copy.deepcopy(model).requires_grad_(False))) if args.kl else None
+        kind = OPSD if args.algo == "opsd" else policy.Policy
+        self.network = sharded(kind(model), args.gradient_checkpointing)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=args.lr, betas=(0.9, args.beta2), weight_decay=args.weight_decay
         )
-        self.templates = evaluation.templates_for(tokenizer)
-        self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
-        self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
-        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+
+    def restore(self, path: Path) -> int:
+        """Take over a checkpoint's weights and optimiser state; returns its step."""
+        step = checkpoint.restore(path, self.model, self.optimizer)
+        self.rollouts.refresh()
+        return step
 
     def step(self, number: int) -> tuple[dict, list[Attempt]]:
         """One training step: its metrics, and the constructions that were tried."""
         args, start = self.args, time.perf_counter()
         queries = queries_of_step(len(self.problems), args.queries, args.seed, number)
-        groups = self.sample_groups(queries, number)
-        attempts = self.reflect(queries, groups, number) if args.algo in ("tapo", "sft") else []
-        if args.algo == "opsd":
-            self.teach(queries, groups, number)
+        with enough_memory("--slots"):
+            groups, attempts = self.gathered(self.roll_out(queries, number))
         sampled = time.perf_counter()
 
         rewards_QK = torch.tensor([[rollout.reward for rollout in group] for group in groups])
@@ -119,7 +143,7 @@ class Trainer:
         ref = [attempt.rollout for attempt in attempts if attempt.rollout]
         ref_rewards_M = torch.tensor([rollout.reward for rollout in ref])
         ref_query_M = torch.tensor([rollout.query for rollout in ref], dtype=torch.long)
-        advantages_QK, ref_advantages_M = self.advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        advantages_QK, ref_advantages_M = self.advantages(groups, rewards_QK, ref_rewards_M, ref_query_M)
         assign(orig, advantages_QK.flatten())
         assign(ref, ref_advantages_M)
 
@@ -129,45 +153,67 @@ class Trainer:
         figures = {"step": number + 1}
         figures |= metrics.of_groups(groups)
         figures |= metrics.of_constructions(attempts)
-        figures |= self.update(orig, ref, syn if args.mu and args.algo == "tapo" else [], number)
+        with enough_memory("--micro-batch-tokens, or add --gradient-checkpointing"):
+            figures |= self.update(orig, ref, syn if args.mu and args.algo == "tapo" else [], number)
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, orig, syn)
         return figures, attempts
 
-    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages [Q, K] of G_orig and [M] of G_ref."""
-        if self.args.no_dae:
-            return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
-        if self.args.algo == "sft":  # the right constructions are learnt, all alike, and nothing else
+    def advantages(self, groups, rewards_QK, ref_rewards_M, ref_query_M) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages [Q, K] of G_orig and [M] of G_ref. Where there is no policy gradient, 1 is what is learnt."""
+        args = self.args
+        if args.algo == "opsd":
+            return torch.tensor([[float(r.teacher is not None) for r in group] for group in groups]), ref_rewards_M
+        if args.algo == "sft":
             return torch.zeros_like(rewards_QK), ref_rewards_M
-        ref_advantages_M = reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, self.args.ref_baseline)
+        if args.no_dae:
+            return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        ref_advantages_M = reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, args.ref_baseline)
         return group_advantages(rewards_QK), ref_advantages_M
 
-    def sample_groups(self, queries: list[int], number: int) -> list[list[Rollout]]:
+    def roll_out(self, queries: list[int], number: int) -> dict | None:
+        """This process's part of G_orig and of the constructions, by query; None when it was told to stop."""
+        mine = dict(list(enumerate(queries))[parallel.rank() :: parallel.size()])
+        try:
+            with cli.interruptible():
+                groups = self.sample_groups(mine, number)
+                attempts = self.reflect(mine, groups, number) if self.args.algo in ("tapo", "sft") else []
+                if self.args.algo == "opsd":
+                    self.teach(mine, groups, number)
+        except KeyboardInterrupt:
+            return None
+        return {i: (groups[i], [attempt for attempt in attempts if attempt.query == i]) for i in mine}
+
+    def gathered(self, part: dict | None) -> tuple[list[list[Rollout]], list[Attempt]]:
+        """The parts of all processes, query by query. Raises KeyboardInterrupt when one of them was told to stop."""
+        parts = parallel.gather(None if cli.stopping() else part)
+        by_query = dict(sorted(item for part in parts for item in part.items()))
+        return [group for group, _ in by_query.values()], [a for _, tried in by_query.values() for a in tried]
+
+    def sample_groups(self, queries: dict[int, int], number: int) -> dict[int, list[Rollout]]:
         """G_orig: K verified responses to each query."""
-        prompts = [self.prompts[q] for q in queries]
-        groups = []
+        prompts = [self.prompts[q] for q in queries.values()]
         sampled = self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
-        for i, completions in enumerate(sampled):
-            groups.append([])
+        groups = {i: [] for i in queries}
+        for i, prompt, completions in zip(queries, prompts, sampled):
             for c in completions:
                 judged = evaluation.judge(c, self.tokenizer, self.problems[queries[i]].answer, i)
-                rollout = Rollout(i, prompts[i], c.ids, judged.text, float(judged.correct), c.finished, c.logprobs)
+                rollout = Rollout(i, prompt, c.ids, judged.text, float(judged.correct), c.finished, c.logprobs)
                 groups[i].append(rollout)
         return groups
 
-    def reflect(self, queries: list[int], groups: list[list[Rollout]], number: int) -> list[Attempt]:
+    def reflect(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int) -> list[Attempt]:
         """G_ref and G_syn: the constructions tried, each with its outcome."""
         args = self.args
-        correct_QK = [[rollout.reward > 0 for rollout in group] for group in groups]
-        rng = random.Random(f"{args.seed} {number}")
         bounds = (1, 1, args.k) if args.no_dcs else (args.n_pos, args.n_neg, args.m_max)
         attempts, texts = [], []
-        for query, negative, positive in select_candidates(correct_QK, *bounds, rng):
-            wrong, right = groups[query][negative], groups[query][positive]
+        for query, group in groups.items():
             problem = self.problems[queries[query]]
-            fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-            texts.append(self.templates.synthesis.format(**fields))
-            attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
+            correct_K, rng = [r.reward > 0 for r in group], random.Random(f"{args.seed} {number} {query}")
+            for _, negative, positive in select_candidates([correct_K], *bounds, rng):
+                wrong, right = group[negative], group[positive]
+                fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
+                texts.append(self.templates.synthesis.format(**fields))
+                attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
         prompts = data.prompt_ids(self.tokenizer, texts)
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
         outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
@@ -194,76 +240,128 @@ class Trainer:
             attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, reward)
         attempt.output = Rollout(attempt.query, prompt, output.ids, said, reward, output.finished, output.logprobs)
 
-    def teach(self, queries: list[int], groups: list[list[Rollout]], number: int):
+    def teach(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int):
         """OPSD: give each response its teacher's prompt, which holds another right response of the group, drawn at
         random. A response of a group without one, or whose prompt does not fit the context, has no teacher."""
-        rng = random.Random(f"{self.args.seed} {number} teacher")
         taught, texts = [], []
-        for query, group in zip(queries, groups):
+        for query, group in groups.items():
+            rng = random.Random(f"{self.args.seed} {number} {query}")
             for rollout in group:
                 if right := [other for other in group if other.reward > 0 and other is not rollout]:
-                    fields = {"question": self.problems[query].question, "right": rng.choice(right).text}
+                    fields = {"question": self.problems[queries[query]].question, "right": rng.choice(right).text}
                     texts.append(self.templates.teacher.format(**fields))
                     taught.append(rollout)
         for rollout, prompt in zip(taught, data.prompt_ids(self.tokenizer, texts)):
             rollout.teacher = prompt if len(prompt) + len(rollout.ids) <= self.context else None
 
     def update(self, orig: list[Rollout], ref: list[Rollout], syn: list[Rollout], number: int) -> dict:
-        """One optimiser step on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig)."""
-        args, rows = self.args, orig + ref + syn
-        groups = [ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn)
-        lengths = [len(r.ids) for r in rows]
-        over = lengths[: len(orig)]
-        advantages = [r.advantage for r in rows]
-        coefficients = sequence_coefficients(lengths, args.average, args.max_new_tokens, over).tolist()
-        tally = metrics.Tally()
-        sizes = [len(r.teacher or r.prompt) + len(r.ids) for r in rows]
-        for batch in policy.micro_batches(sizes, args.micro_batch_tokens, groups):
-            lengths_B = torch.tensor([lengths[i] for i in batch])
-
-            def each_token(values, batch=batch, lengths_B=lengths_B):
-                return torch.tensor([values[i] for i in batch]).repeat_interleave(lengths_B).to(self.model.device)
-
-            group_N, coefficients_N, advantages_N = map(each_token, (groups, coefficients, advantages))
-            given = [rows[i].prompt for i in batch], [rows[i].ids for i in batch], args.temperature
-            with policy.compute_precision(self.model.device.type):
-                if args.algo == "opsd":
-                    teachers = [rows[i].teacher or rows[i].prompt for i in batch]
-                    divergence_N, logprobs_N, entropy_N = self.network(given[0], teachers, *given[1:], args.opsd_beta)
-                else:
-                    logprobs_N, entropy_N = self.network(*given)
-            weights_N = torch.ones_like(logprobs_N) if args.no_ots else ots_weights(logprobs_N, entropy_N)
-            if args.algo == "opsd":
-                taught_N = each_token([rollout.teacher is not None for rollout in rows])
-                loss = (coefficients_N * taught_N * divergence_N).sum()
-                parts = {"loss_orig": loss.detach()}
-            elif args.algo == "sft":
-                loss = -args.lam * (coefficients_N * advantages_N * logprobs_N).sum()
-                parts = {"loss_ref": loss.detach()}
-            else:
-                loss, parts = tapo_loss(
-                    logprobs_N, logprobs_N.detach(), advantages_N, coefficients_N, group_N, weights_N,
-                    lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
-                )  # fmt: skip
-            if self.reference and groups[batch[0]] == ORIG:  # a micro-batch holds one group only
-                with torch.no_grad(), policy.compute_precision(self.model.device.type):
-                    reference_N, _ = self.reference(*given)
-                kl_N = k3_kl(logprobs_N, reference_N)
-                loss = loss + args.kl * (coefficients_N * kl_N).sum()
-                parts["kl"] = kl_N.detach().sum()
-            loss.backward()
-            tally.add([rows[i] for i in batch], parts, logprobs_N, entropy_N, weights_N, group_N)
-            for i, weights in zip(batch, weights_N.split(lengths_B.tolist())):
-                rows[i].weights = weights.tolist() if groups[i] == REF else None
+        """Optimiser steps on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig): one, or
+        in each of --epochs passes one on each of --minibatches parts of the queries."""
+        args, tally, rows = self.args, metrics.Tally(), orig + ref + syn
+        for rollouts, group in ((orig, ORIG), (ref, REF), (syn, SYN)):
+            for rollout in rollouts:
+                rollout.group, rollout.old, rollout.weights = group, None, None
         for group in self.optimizer.param_groups:
             group["lr"] = args.lr * min(1.0, (number + 1) / args.warmup)
-        with cli.uninterrupted():  # an interrupt never leaves half an update
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
-            if not norm.isfinite():
-                raise SystemExit(f"step {number + 1}: the gradient is {norm.item()}; the policy before it is kept")
+        parts = [[r for r in rows if r.query % args.minibatches == m] for m in range(args.minibatches)] * args.epochs
+        if len(parts) > 1:
+            self.freeze(rows)
+        norms = [self.descend(part, tally) for part in parts]
+        share(rows)
+        self.rollouts.refresh()
+        return tally.figures(parallel.total, norms)
+
+    def descend(self, rows: list[Rollout], tally: metrics.Tally) -> float:
+        """One optimiser step on `rows`, unless the gradient is not finite; returns the gradient's norm.
+
+        A token's coefficient is fixed by all rows, before the first backward: so neither micro-batches nor processes
+        change the gradient. Rows without an advantage push nothing and are left out."""
+        args = self.args
+        over = [len(r.ids) for r in rows if r.group == ORIG]
+        coefficients = sequence_coefficients([len(r.ids) for r in rows], args.average, args.max_new_tokens, over)
+        for rollout, coefficient in zip(rows, coefficients.tolist()):
+            rollout.coefficient = coefficient
+        pushing = [r for r in rows if r.advantage or r.group == REF or (r.group == ORIG and self.reference)]
+        for mine, together in self.micro_batches(pushing):
+            with_reference = self.reference and any(batch[0].group == ORIG for batch in together)
+            loss = self.loss(mine, with_reference, tally)
+            (loss * parallel.size()).backward()  # FSDP averages over processes; the loss is a sum
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.max_grad_norm)
+        norm = parallel.whole(norm).item()
+        if math.isfinite(norm):
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return tally.figures() | {"grad_norm": norm.item()}
+        return norm
+
+    def micro_batches(self, rows: list[Rollout]):
+        """This process's micro-batches, each with those that the other processes compute at the same time. All
+        processes get equally many, at least one: where there is none left it is IDLE."""
+        sizes, groups = [len(r.teacher or r.prompt) + len(r.ids) for r in rows], [r.group for r in rows]
+        batches = [[rows[i] for i in b] for b in policy.micro_batches(sizes, self.args.micro_batch_tokens, groups)]
+        for first in range(0, len(batches) or 1, parallel.size()):
+            together = batches[first : first + parallel.size()]
+            mine = together[parallel.rank()] if parallel.rank() < len(together) else [IDLE]
+            yield mine, together
+
+    def loss(self, rows: list[Rollout], with_reference: bool, tally: metrics.Tally) -> torch.Tensor:
+        """What a micro-batch, of one group only, adds to the loss."""
+        args, device = self.args, self.model.device
+        lengths_B = torch.tensor([len(r.ids) for r in rows])
+
+        def each_token(values):
+            return torch.tensor(values).repeat_interleave(lengths_B).to(device)
+
+        group_N, coefficients_N, advantages_N = (
+            each_token([getattr(r, name) for r in rows]) for name in ("group", "coefficient", "advantage")
+        )
+        *divergences, logprobs_N, entropy_N = self.forward(rows)
+        if rows[0].old is None:
+            old_N, weights_N = logprobs_N.detach(), self.weights(logprobs_N, entropy_N)
+            keep(rows, weights=weights_N)
+        else:
+            old_N = torch.tensor([x for r in rows for x in r.old], device=device)
+            weights_N = torch.tensor([x for r in rows for x in r.weights], device=device)
+        if args.algo == "opsd":
+            loss = (coefficients_N * advantages_N * divergences[0]).sum()
+            parts = {"loss_orig": loss.detach()}
+        elif args.algo == "sft":
+            loss = -args.lam * (coefficients_N * advantages_N * logprobs_N).sum()
+            parts = {"loss_ref": loss.detach()}
+        else:
+            loss, parts = tapo_loss(
+                logprobs_N, old_N, advantages_N, coefficients_N, group_N, weights_N,
+                lam=args.lam, mu=args.mu, clip_low=args.clip_low, clip_high=args.clip_high,
+            )  # fmt: skip
+        if with_reference:  # every process or none, because its forward gathers shards
+            with torch.no_grad():
+                reference_N, _ = self.reference([r.prompt for r in rows], [r.ids for r in rows], args.temperature)
+            kl_N = k3_kl(logprobs_N, reference_N) * (group_N == ORIG)
+            loss = loss + args.kl * (coefficients_N * kl_N).sum()
+            parts["kl"] = kl_N.detach().sum()
+        if rows[0] is not IDLE:
+            tally.add(rows, parts, logprobs_N, entropy_N, weights_N, group_N)
+        return loss
+
+    def forward(self, rows: list[Rollout]):
+        """Log-probabilities and entropies [N] of the rows' tokens; with OPSD their divergences before them."""
+        prompts, ids = [r.prompt for r in rows], [r.ids for r in rows]
+        if self.args.algo == "opsd":
+            teachers = [r.teacher or r.prompt for r in rows]
+            return self.network(prompts, teachers, ids, self.args.temperature, self.args.opsd_beta)
+        return self.network(prompts, ids, self.args.temperature)
+
+    def weights(self, logprobs_N, entropy_N) -> torch.Tensor:
+        """OTS weights [N]."""
+        return torch.ones_like(logprobs_N) if self.args.no_ots else ots_weights(logprobs_N, entropy_N)
+
+    @torch.no_grad()
+    def freeze(self, rows: list[Rollout]):
+        """Keep each row's log-probabilities and OTS weights of before the first optimiser step."""
+        for mine, _ in self.micro_batches(rows):
+            *_, logprobs_N, entropy_N = self.forward(mine)
+            if mine[0] is not IDLE:
+                keep(mine, old=logprobs_N, weights=self.weights(logprobs_N, entropy_N))
+        share(rows)
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -273,22 +371,64 @@ class Trainer:
 
     def sample(self, prompts, n: int, limit: int, number: int, progress: str) -> list[list[Completion]]:
         seed = (self.args.seed << 32) + number
-        with policy.compute_precision(self.model.device.type):
-            return self.sampler.sample(
-                prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed, progress=progress
-            )
+        return self.sampler.sample(
+            prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed,
+            progress=progress if parallel.rank() == 0 else "",
+        )  # fmt: skip
 
     def evaluate(self, problems: list[data.Problem]) -> dict:
         """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""
 
         def figures(n, temperature):
-            limit, seed = self.args.max_new_tokens, self.args.seed
-            sampling = {"max_new_tokens": limit, "temperature": temperature, "seed": seed, "progress": "evaluation"}
-            with policy.compute_precision(self.model.device.type):
-                responses = evaluation.evaluate(self.sampler, self.tokenizer, self.templates, problems, n, **sampling)
-            return evaluation.summary(responses)
+            rank, size, limit = parallel.rank(), parallel.size(), self.args.max_new_tokens
+            sampling = {"max_new_tokens": limit, "temperature": temperature, "seed": self.args.seed}
+            sampling["progress"] = "evaluation" if rank == 0 else ""
+            with cli.interruptible():
+                responses = evaluation.evaluate(
+                    self.sampler, self.tokenizer, self.templates, problems[rank::size], n, **sampling
+                )
+            for response in responses:
+                response.problem = response.problem * size + rank
+            responses = [r for part in parallel.gather(responses) for r in part]
+            return evaluation.summary(sorted(responses, key=lambda r: r.problem))
 
         return figures(self.args.eval_samples, self.args.temperature) | {"greedy": figures(1, 0.0)["pass@1"]}
+
+
+def sharded(network: policy.Policy, gradient_checkpointing: bool = False) -> policy.Policy:
+    """The network, whose weights are from now on shards where there are several processes."""
+    layers = policy.decoder_layers(network.model)
+    for layer in layers if gradient_checkpointing else ():
+        layer.forward = functools.partial(torch_checkpoint, layer.forward, use_reentrant=False)
+    parallel.shard(network, layers)
+    return network
+
+
+def keep(rows: list[Rollout], **values_N):
+    """Give each row its part of values over the rows' tokens."""
+    lengths = [len(r.ids) for r in rows]
+    for name, values in values_N.items():
+        for rollout, part in zip(rows, values.split(lengths)):
+            setattr(rollout, name, part.tolist())
+
+
+def share(rows: list[Rollout]):
+    """Let all processes know what each of them kept of its rows."""
+    mine = {i: (r.old, r.weights) for i, r in enumerate(rows) if r.weights and parallel.size() > 1}
+    for part in parallel.gather(mine):
+        for i, (old, weights) in part.items():
+            rows[i].old, rows[i].weights = old, weights
+
+
+@contextlib.contextmanager
+def enough_memory(flag: str):
+    """Name the flag to lower when memory runs out in this block."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise SystemExit(f"error: out of memory: lower {flag}; then go on with --resume") from None
 
 
 def assign(rollouts: list[Rollout], advantages_N: torch.Tensor):
@@ -305,67 +445,110 @@ def queries_of_step(problems: int, queries: int, seed: int, number: int) -> list
     return [orders[place // problems][place % problems] for place in places]
 
 
-def set_up(args) -> tuple[Trainer, list[data.Problem], Run]:
+def set_up(args, given: dict) -> tuple[Trainer, list[data.Problem], Run]:
     """Load everything and check it together. What goes wrong here is about what the user gave."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("train.py trains in one process so far: start it with --nproc-per-node 1")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    run = Run(args.out, "", args.resume)
+    if args.resume:
+        flags.take_over(args, given, run.flags)
     problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
     measured = args.eval_data or ("toy" if args.data == "toy" else None)
     held_out = evaluation.load_problems(measured) if measured else []
     if args.model == "toy":
         flags.settle(args, is_toy=True)
-    kind = "toy" if args.data == "toy" else Path(args.data).stem
-    run = Run(args.out, f"{args.algo}-{kind}-seed{args.seed}")
-    if args.model == "toy":
+    run.name = f"{args.algo}-{'toy' if args.data == 'toy' else Path(args.data).stem}-seed{args.seed}"
+    if args.model == "toy" and parallel.rank() == 0:
         Trainer(args, toy.model(), toy.tokenizer(), problems)  # finds bad flags before the cold start is made
         if not Path(toy.COLD_START).exists():
             print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
             coldstart.toy_coldstart(toy.COLD_START)
+    parallel.gather("the cold start is there")
     path = toy.COLD_START if args.model == "toy" else args.model
     tokenizer = policy.load_tokenizer(path)
     flags.settle(args, toy.speaks(tokenizer))
-    model = policy.load_model(path, device)
+    model = policy.load_model(path)
     if args.model == "toy" and getattr(model.config, "toy_recipe", "") != coldstart.recipe():
         raise ValueError(f"{path} was made by another version of the toy: remove the folder, and it is made anew")
-    trainer = Trainer(args, model, tokenizer, problems)
+    trainer = Trainer(args, model, tokenizer, problems, parallel.device())
     trainer.sampler.check(evaluation.prompts_of(held_out, tokenizer, trainer.templates), 1, args.max_new_tokens)
     return trainer, held_out, run
 
 
 def main():
     """The program; see the module's docstring and --help."""
-    args = flags.parse()
-    with cli.bad_input():
-        trainer, held_out, run = set_up(args)
-        run.start(vars(args))
-    scale = f"{len(trainer.problems)} problems, {args.steps} steps"
-    print(f"{args.algo} on {args.data}: {scale}, into {run.folder}", flush=True)
-    with cli.bad_input(OSError):  # a full disk
-        train(args, trainer, held_out, run)
-    print(metrics.next_steps(run.folder, args.algo, args.model, args.eval_data or args.data))
-
-
-def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run):
-    """Measure, train, keep the policy whatever happens, measure again."""
-    before = trainer.evaluate(held_out) if held_out else None
-    bar = tqdm(range(args.steps), desc=args.algo, unit="step")
+    args, given = flags.parse()
+    parallel.start()
     try:
-        for number in bar:
-            figures, attempts = trainer.step(number)
+        with cli.bad_input():
+            trainer, held_out, run = set_up(args, given)
+            first = begin(args, trainer, run)
+        say(f"{args.algo} on {args.data}: {len(trainer.problems)} problems, steps {first + 1} to {args.steps}, "
+            f"{parallel.size()} processes, into {run.folder}")  # fmt: skip
+        with cli.bad_input(OSError), cli.uninterrupted():  # a full disk; and a stop waits for the end of an update
+            train(args, trainer, held_out, run, first)
+        say(metrics.next_steps(run.folder, args.algo, args.model, args.eval_data or args.data))
+    finally:
+        parallel.stop()
+
+
+def begin(args, trainer: Trainer, run: Run) -> int:
+    """Open the run's folder, or go on in it; returns how many steps are done."""
+    if not args.resume:
+        run.start(vars(args))
+        return 0
+    first = trainer.restore(run.newest) if run.newest else 0
+    if first >= args.steps:
+        raise ValueError(f"{run.folder} has its {first} steps already: raise --steps to go on")
+    run.cut(first)
+    return first
+
+
+def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run, first: int):
+    """Measure, train, keep the policy whatever happens, measure again."""
+
+    def save(step):
+        run.save(step, trainer.model, trainer.tokenizer, trainer.optimizer, args.keep_saves)
+
+    def measure(step):
+        if held_out and not any(row["step"] == step for row in run.rows("evaluations.jsonl")):
+            run.append("evaluations.jsonl", [{"step": step} | trainer.evaluate(held_out)])
+
+    done = saved = first
+    failed = 0  # steps in a row without a finite gradient
+    bar = tqdm(total=args.steps, initial=first, desc=args.algo, unit="step", disable=parallel.rank() > 0)
+    try:
+        measure(0)
+        while done < args.steps:
+            figures, attempts = trainer.step(done)
+            done += 1
             run.append("metrics.jsonl", [figures])
             shown = metrics.trajectories(attempts, trainer.tokenizer, args.keep_trajectories)
-            run.append("trajectories.jsonl", [{"step": number + 1} | row for row in shown])
+            run.append("trajectories.jsonl", [{"step": done} | row for row in shown])
             bar.set_postfix_str(metrics.headline(figures))
+            bar.update()
+            failed = failed + 1 if figures["skipped"] else 0
+            if failed:
+                bar.write(f"step {done}: the gradient is not finite, so the policy was left as it was")
+            if failed == MAX_FAILED:
+                raise SystemExit(f"error: no finite gradient in {failed} steps in a row: lower --lr, look at the data")
+            if done % args.save_every == 0:
+                save(saved := done)
+            if args.eval_every and done % args.eval_every == 0:
+                measure(done)
     finally:
         bar.close()
-        with cli.uninterrupted():
-            run.save_model(trainer.model, trainer.tokenizer)
-        print(f"wrote {run.folder}/model", flush=True)
-    if held_out:
-        after = trainer.evaluate(held_out)
-        run.append("evaluations.jsonl", [{"step": 0} | before, {"step": args.steps} | after])
-        print(metrics.closing(before, after))
+        if done > saved or not run.newest:
+            save(done)
+        say(f"saved step {done}: {run.folder}/model")
+    measure(done)
+    if held_out and parallel.rank() == 0:
+        rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
+        print(metrics.closing(rows[0], rows[done]))
+
+
+def say(text: str):
+    """Print, once for all processes."""
+    if parallel.rank() == 0:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Scripted:
 
     def __init__(self, *argv, construct=rewritten):
         sizes = ["--queries", "3", "--k", "4", "--n-pos", "1"]
-        args = flags.parse([*sizes, "--kl", "0", "--max-grad-norm", "1e9", *argv])
+        args, _ = flags.parse([*sizes, "--kl", "0", "--max-grad-norm", "1e9", *argv])
         flags.settle(args, is_toy=True)
         torch.manual_seed(0)
         self.trainer = Trainer(args, toy.model(), toy.tokenizer(), list(PROBLEMS))
@@ -199,16 +199,16 @@ def test_a_teacher_s_prompt_longer_than_the_context_is_no_teacher():
     made = Scripted("--algo", "opsd")
     group = made.by_right(made.orig)[3]
     made.trainer.context = len(group[0].teacher) + len(group[0].ids)
-    made.trainer.teach([1], [group], 0)
+    made.trainer.teach({0: 1}, {0: group}, 0)
     assert all(r.teacher for r in group)
     made.trainer.context -= 1
-    made.trainer.teach([1], [group], 0)
+    made.trainer.teach({0: 1}, {0: group}, 0)
     assert not any(r.teacher for r in group)
 
 
 def test_flags_that_contradict_each_other():
     def complaint(*argv):
-        args = flags.parse(list(argv))
+        args, _ = flags.parse(list(argv))
         with pytest.raises(ValueError) as refused:
             flags.settle(args, is_toy=True)
         return str(refused.value)
@@ -216,4 +216,4 @@ def test_flags_that_contradict_each_other():
     assert "--no-ots takes a part of TAPO away" in complaint("--algo", "grpo", "--no-ots")
     assert "--opsd-beta must be from 0" in complaint("--algo", "opsd", "--opsd-beta", "1.2")
     assert "raise --k" in complaint("--algo", "sft", "--k", "3", "--n-neg", "4")
-    flags.settle(flags.parse(["--k", "3", "--n-neg", "4", "--no-dcs"]), is_toy=True)
+    flags.settle(flags.parse(["--k", "3", "--n-neg", "4", "--no-dcs"])[0], is_toy=True)

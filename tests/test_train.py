@@ -34,7 +34,7 @@ STAND_IN = [
 
 def toy_trainer(*argv, seed=0, problems=None):
     """A trainer of an untrained toy model, without dropout of anything: steps are small and exact."""
-    args = flags.parse(["--queries", "8", *argv])
+    args, _ = flags.parse(["--queries", "8", *argv])
     flags.settle(args, is_toy=True)
     torch.manual_seed(seed)
     return Trainer(args, toy.model(), toy.tokenizer(), problems or toy.problems()[0])
@@ -285,7 +285,7 @@ def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
         ('{"problem": "1+1?", "answer": ["2"]}\n', "line 1: the field answer"),
         ('{"problem": "1+1?", "answer": ""}\n', "line 1: the field answer"),
         ('{"answer": "2"}\n', "line 1: the field problem/question"),
-        ("[1]\n", "line 1"),
+        ("[1]\n", "row 1"),
         ("{\n", "line 1"),
     ]:
         (tmp_path / "bad.jsonl").write_text(text)
@@ -344,14 +344,19 @@ def test_an_interrupted_run_keeps_its_model(real_path, tmp_path, monkeypatch, ca
     AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights():
+def test_a_step_without_a_finite_gradient_leaves_the_policy_alone():
     trainer = toy_trainer("--kl", "0")
     before = [p.detach().clone() for p in trainer.model.parameters()]
     orig = made_up_rollouts(3, False, 0)
     orig[0].advantage = float("nan")
-    with pytest.raises(SystemExit, match="step 5: the gradient is nan"):
-        trainer.update(orig, [], [], 4)
+    figures = trainer.update(orig, [], [], 4)
+    assert figures["skipped"] == 1 and figures["grad_norm"] is None and figures["loss_orig"] is None
+    json.dumps(figures, allow_nan=False)
     assert all(torch.equal(p, q) for p, q in zip(before, trainer.model.parameters()))
+    assert not trainer.optimizer.state  # nor its moments
+    orig[0].advantage = 1.0
+    assert trainer.update(orig, [], [], 4)["skipped"] == 0
+    assert any(not torch.equal(p, q) for p, q in zip(before, trainer.model.parameters()))
 
 
 def test_a_full_disk_is_one_sentence(real_path, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,295 @@
+"""Every format and field name that problem sets come in, from files made on the spot; and what is said of bad ones."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from tiny import make_tokenizer
+
+import data
+from data import Problem, choose_files, hub_address, load, prompt_ids, split_of, unwrap
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+GSM8K = "She sold 1,200 - 8 = <<1200-8=1192>>1192.\n#### 1,192"
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "1+1?"},
+    {"role": "assistant", "content": "2"},
+    {"role": "user", "content": "And 2+2?"},
+]
+ROWS = {  # as the sets of the hub have them
+    "HuggingFaceH4/aime_2024": ({"id": 60, "problem": "Q", "solution": "So \\boxed{9}", "answer": "204"}, "204"),
+    "Maxwell-Jia/AIME_2024": ({"ID": "I-1", "Problem": "Q", "Solution": "...", "Answer": 73}, "73"),
+    "math-ai/aime24": ({"problem": "Q", "solution": "\\boxed{204}"}, "204"),
+    "BytedTsinghua-SIA": ({"prompt": MESSAGES, "reward_model": {"ground_truth": "34", "style": "rule"}}, "34"),
+    "opencompass/AIME2025": ({"question": "Q", "answer": "70"}, "70"),
+    "MathArena/aime_2025": ({"problem_idx": 1, "problem": "Q", "answer": 70}, "70"),
+    "openai/gsm8k": ({"question": "Q", "answer": GSM8K}, "1,192"),
+    "rllm gsm8k.json": ({"problem": "Q", "answer": None, "solution": GSM8K}, "1,192"),
+    "open-r1/DAPO": ({"prompt": "Q", "solution": "34", "reward_model": {"ground_truth": "34"}}, "34"),
+    "zwhe99/DeepMath": ({"question": "Q", "final_answer": "\\frac{1}{2}", "r1_solution_1": "..."}, "\\frac{1}{2}"),
+    "nvidia/OpenMath": ({"problem": "Q", "expected_answer": "x^2", "generated_solution": "..."}, "x^2"),
+    "worked solution": (
+        {"problem": "Q", "solution": "First \\boxed{1}.\n\nThen \\boxed{\\frac{3}{4}}."},
+        "\\frac{3}{4}",
+    ),
+    "a float": ({"problem": "Q", "answer": 0.5}, "0.5"),
+}
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("source", ROWS)
+def test_fields_of_the_sets_in_use(source, tmp_path):
+    row, answer = ROWS[source]
+    expected = [Problem("And 2+2?" if "Byted" in source else "Q", answer)]
+    text = json.dumps(row)
+    assert load(write(tmp_path / "a.jsonl", text + "\n\n")) == expected
+    assert load(write(tmp_path / "a.json", f"\ufeff [\n{text}\n]")) == expected
+    (tmp_path / "a.gz").write_bytes(gzip.compress(text.encode()))
+    assert load(str(tmp_path / "a.gz")) == expected
+    (tmp_path / "b.json").write_bytes(gzip.compress(f"[{text}]".encode()))  # gzip is told by its content
+    assert load(str(tmp_path / "b.json")) == expected
+
+
+@pytest.mark.parametrize("source", ROWS)
+def test_parquet(source, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    row, answer = ROWS[source]
+    question = "And 2+2?" if "Byted" in source else "Q"
+    parquet.write_table(pyarrow.Table.from_pylist([row, row | {"junk": b"\xff"}]), tmp_path / "a.parquet")
+    assert load(str(tmp_path / "a.parquet")) == [Problem(question, answer)] * 2
+
+
+def test_parquet_refusals(tmp_path, monkeypatch):
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ValueError, match=r"torn\.parquet is a Parquet file.*pip install pyarrow$"):
+            load(str(tmp_path / "torn.parquet"))
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    with pytest.raises(ValueError, match=r"torn\.parquet is a broken Parquet file"):
+        load(str(tmp_path / "torn.parquet"))
+    for rows, said in [
+        ([{"problem": "Q", "answer": "1"}, {"problem": "Q", "answer": None}], "row 2: the field answer is missing"),
+        ([{"id": 1}], "row 1: the field problem/question"),
+    ]:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+        with pytest.raises(ValueError, match=rf"a\.parquet, {said}"):
+            load(str(tmp_path / "a.parquet"))
+
+
+def test_csv(tmp_path):
+    text = 'ID,Question,Answer\r\n1,"Two\r\nlines, and a comma",25\r\n2,"He said ""1""?",025\r\n'
+    expected = [Problem("Two\r\nlines, and a comma", "25"), Problem('He said "1"?', "025")]
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode()))
+    assert load(str(tmp_path / "a.csv")) == load(str(tmp_path / "a.csv.gz")) == expected
+    with pytest.raises(ValueError, match=r"a\.csv, line 4: the field answer is missing"):
+        load(write(tmp_path / "a.csv", "Question,Answer\n1,1\n\n2\n"))
+    with pytest.raises(ValueError, match=r"a\.csv, line \d+: field larger"):
+        load(write(tmp_path / "a.csv", "Question,Answer\n" + "1" * 200_000 + ",1\n"))
+
+
+def test_a_bad_row_is_named(tmp_path):
+    good = '{"problem": "1+1?", "answer": "2"}\n'
+    for text, said in [
+        (good + "\n" + '{"problem": "Q", "answer": "2"\n', "line 3: no JSON"),
+        (good + '{"problem": " ", "answer": "2"}', "line 2: the field problem/question/prompt is missing"),
+        (good + '{"problem": 5, "answer": "2"}', "line 2: the field problem/question/prompt is missing, empty or no"),
+        (good + '{"problem": "Q", "answer": true}', "line 2: the field answer is missing"),
+        (good + '{"problem": "Q", "answer": NaN}', "line 2: the field answer is missing"),
+        (good + '{"problem": "Q", "answer": "\\\\boxed{ }"}', "line 2: the field answer holds an empty"),
+        (good + '{"prompt": [{"role": "system", "content": "Q"}], "answer": "1"}', "line 2: the field problem/quest"),
+        (good + json.dumps({"problem": "Q", "solution": "Because " * 20}), "line 2: there is no answer, and the solu"),
+        (good + '{"problem": "Q", "answer": ' + "1" * 5000 + "}", "line 2: Exceeds"),
+        (good + "[" * 100_000, "line 2: "),
+        ("[" + good + ', {"problem": "Q"}]', "row 2: the field answer is missing"),
+        ("[" + good, "no JSON"),
+        ("[]", "holds no problems"),
+        ('{"data": [\n{"problem": "Q", "answer": "2"}]}', "line 1: no JSON"),
+    ]:
+        with pytest.raises(ValueError) as refused:
+            load(write(tmp_path / "a.jsonl", text))
+        assert f"{tmp_path}/a.jsonl" in str(refused.value) and said in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+def test_a_long_integer(tmp_path):
+    assert load(write(tmp_path / "a.jsonl", '{"problem": "Q", "answer": 1' + 400 * "0" + "}"))[0].answer == str(10**400)
+
+
+def test_gzip_is_bounded_and_torn_files_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MAX_BYTES", 10**5)
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\n" * 10**7))
+    with pytest.raises(ValueError, match="unfolds to more than"):
+        load(str(tmp_path / "bomb.gz"))
+    (tmp_path / "torn.gz").write_bytes(gzip.compress(b'{"problem": "Q", "answer": "2"}')[:-9])
+    with pytest.raises(ValueError, match="broken gzip"):
+        load(str(tmp_path / "torn.gz"))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("204", "204"),
+        ("\\boxed{\\left\\{1, \\frac{1}{2}\\right\\}} or so", "\\left\\{1, \\frac{1}{2}\\right\\}"),
+        ("\\boxed{x \\mid x \\} y}", "x \\mid x \\} y"),
+        ("\\boxed{7}, then an open \\boxed{8", "7"),
+        ("#### Step 2\nThe answer is \\boxed{5}.", "5"),
+        ("#### 3\n#### 1,200\n", "1,200"),
+        ("#### Step 2\nThe answer is 5.", "#### Step 2\nThe answer is 5."),
+        ("\\boxed{\\boxed{3}}", "3"),
+    ],
+)
+def test_unwrap(text, answer):
+    assert unwrap(text) == answer
+
+
+def test_repeated_questions_are_reported_and_kept(tmp_path, capsys):
+    rows = [("A", "1"), ("B", "2"), ("A ", "1"), ("B", "3"), ("A", "1")]
+    text = "\n".join(json.dumps({"problem": q, "answer": a}) for q, a in rows)
+    assert len(load(write(tmp_path / "a.jsonl", text))) == 5
+    said = capsys.readouterr().err
+    assert "3 of 5 rows repeat a question, 1 of them with another answer" in said and said.count("\n") == 1
+
+
+def test_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a=b.jsonl", '{"problem": "Q", "answer": "1"}')
+    assert load("aime24=a=b.jsonl") == load("a=b.jsonl") == [Problem("Q", "1")]
+    assert data.label("aime24=a=b.jsonl") == "aime24" and data.label("a=b.jsonl") == "a=b.jsonl"
+    assert hub_address("aime24") == ("HuggingFaceH4/aime_2024", "", "train", None)
+    assert hub_address("gsm8k:train@v1") == ("openai/gsm8k", "main", "train", "v1")
+    assert hub_address("o/n/en/x.jsonl:cot@refs/pr/1") == ("o/n", "en/x.jsonl", "cot", "refs/pr/1")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").touch()
+    (tmp_path / "folder").mkdir()
+    for name, said in [
+        ("absent.jsonl", "there is no data file 'absent.jsonl'"),
+        ("data/absent.jsonl", "there is no data file 'data/absent.jsonl'"),
+        ("aime24=absent/file", "there is no data file 'absent/file'"),
+        ("aime23", "one of aime24, aime25"),
+        ("./owner/name", "there is no data file"),
+        ("saved", "saved was written by save_to_disk"),
+        ("folder", "is a folder"),
+        ("owner/name:test", "could not be read from the hub: "),
+        ("owner/na me", "could not be read from the hub: "),
+    ]:
+        with pytest.raises(ValueError) as refused:
+            load(name)
+        assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+LISTINGS = [  # files of the hub's sets; address; what is read
+    (["README.md", "data/train-00000-of-00001.parquet"], "", "train", ["data/train-00000-of-00001.parquet"]),
+    (["README.md", "aime_2024_problems.parquet"], "", "", ["aime_2024_problems.parquet"]),
+    (["data/aime-2024.parquet"], "", "train", ["data/aime-2024.parquet"]),
+    (["test.jsonl", "eval.yaml"], "", "", ["test.jsonl"]),
+    (["aime2025-I.jsonl", "aime2025-II.jsonl"], "aime2025-II.jsonl", "", ["aime2025-II.jsonl"]),
+    (["aime2025-I.jsonl", "aime2025-II.jsonl"], "", "", "name one of its files, as in owner/name/aime2025-I.jsonl"),
+    (["main/test-00000-of-00001.parquet", "main/train-00000-of-00001.parquet"], "main", "",
+     "name its split, as in :test"),
+    (["main/test-0-of-1.parquet", "socratic/test-0-of-1.parquet"], "", "test", "name one of its folders"),
+    (["main/test-0-of-1.parquet", "socratic/test-0-of-1.parquet"], "main", "test", ["main/test-0-of-1.parquet"]),
+    (["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet", "data/tir-00000-of-00001.parquet"], "",
+     "cot", ["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet"]),
+    (["x.csv", "x.csv.gz", "x.jsonl.gz"], "", "", ["x.jsonl.gz"]),
+    (["data/train-00001-of-00002.parquet"], "", "", "only 1 of its 2 files"),
+    (["train-00001-of-00002.jsonl"], "train-00001-of-00002.jsonl", "", ["train-00001-of-00002.jsonl"]),
+    (["best-of-n.jsonl"], "", "", ["best-of-n.jsonl"]),
+    (["x.csv", "dataset_infos.json"], "", "", ["x.csv"]),
+    (["x.bin"], "", "", "it holds no data files, but x.bin"),
+    (["train.jsonl"], "", "test", "it holds no test files"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "inside", "split", "chosen"), LISTINGS)
+def test_which_files_of_a_hub_set_are_read(files, inside, split, chosen):
+    if isinstance(chosen, list):
+        assert choose_files(files, inside, split) == chosen
+    else:
+        with pytest.raises(ValueError, match=chosen):
+            choose_files(files, inside, split)
+    assert split_of("data/tir-00003-of-00144.parquet") == "tir" and split_of("testing.jsonl") == "train"
+
+
+def test_hub_sets_are_read_offline_once_they_were_fetched(tmp_path, monkeypatch):
+    """The hub library itself, on its cache of an earlier session; conftest.py keeps it off the network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    kept, revision = tmp_path / "datasets--math-ai--aime25", "0" * 40
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(revision)
+    (kept / "snapshots" / revision).mkdir(parents=True)
+    write(kept / "snapshots" / revision / "test.jsonl", '{"problem": "Q", "answer": "70"}\n{"problem": "R"}')
+    with pytest.raises(ValueError, match=r"^math-ai/aime25/test\.jsonl, line 2: the field answer"):
+        load("aime25")
+    write(kept / "snapshots" / revision / "test.jsonl", '{"problem": "Q", "answer": "70", "id": "0"}')
+    for name in ("aime25", "math-ai/aime25", "math-ai/aime25/test.jsonl", "math-ai/aime25:test@main"):
+        assert load(name) == [Problem("Q", "70")]
+    with pytest.raises(ValueError, match="could not be read from the hub"):
+        load("math-ai/aime25:test@other")
+
+
+def test_hub_sets_are_listed_and_fetched(tmp_path, monkeypatch):
+    asked = []
+
+    def listing(self, repo, **where):
+        asked.append((repo, where["revision"], where["repo_type"]))
+        return ["README.md", "deepscaler.json"]
+
+    def fetch(repo, file, **where):
+        asked.append((repo, file, where["revision"], where["repo_type"]))
+        return write(tmp_path / "blob", '[{"problem": "Q", "answer": "1", "solution": ""}]')
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listing)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert load("deepscaler@abc") == [Problem("Q", "1")]
+    repo = "agentica-org/DeepScaleR-Preview-Dataset"
+    assert asked == [(repo, "abc", "dataset"), (repo, "deepscaler.json", "abc", "dataset")]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the data sets are not beside the repository")
+def test_the_real_sets_are_read_whole(capsys):
+    counts = {"aime24": 30, "aime25": 30, "hmmt25": 30, "math500": 500, "gsm8k_test": 500, "deepscaler_sample": 2000}
+    for name, count in counts.items():
+        problems = load(f"{name}={SHARED / name}.jsonl")
+        rows = [json.loads(line) for line in (SHARED / f"{name}.jsonl").open(encoding="utf-8")]
+        assert [(p.question, p.answer) for p in problems] == [(row["problem"], unwrap(row["answer"])) for row in rows]
+        assert len(problems) == count
+    assert "repeat" not in capsys.readouterr().err
+
+
+def test_prompts():
+    tokenizer = make_tokenizer(["Be brief. 1+1? think"])
+    plain = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    tokenizer.chat_template = plain + "{% if enable_thinking is defined and not enable_thinking %}no{% endif %}"
+
+    def text(**given):
+        return tokenizer.decode(prompt_ids(tokenizer, ["1+1?"], **given)[0])
+
+    assert text() == text(enable_thinking=True) == "<user>1+1?<assistant>"
+    assert text(enable_thinking=False, system="Be brief.") == "<system>Be brief.<user>1+1?<assistant>no"
+    tokenizer.chat_template = "{{ messages[0].content }}<assistant>"
+    assert text() == "1+1?<assistant>"
+    for given, said in [
+        ({"system": "Be brief."}, "no system message"),
+        ({"enable_thinking": False}, "enable_thinking"),
+    ]:
+        for template in (tokenizer.chat_template, None):
+            tokenizer.chat_template = template
+            with pytest.raises(ValueError, match=said):
+                text(**given)
+        tokenizer.chat_template = "{{ messages[0].content }}<assistant>"
+    tokenizer.chat_template = None
+    assert text() == "1+1?\n" and prompt_ids(tokenizer, []) == []

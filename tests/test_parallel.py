@@ -1,0 +1,64 @@
+"""One, two and four processes compute the same (invariants 2 and 10), on a CPU with gloo and FSDP2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+TIMES = ("seconds_sampling", "seconds_training", "tokens_per_second")
+
+
+def ranks(tmp_path, count, *flags, local=None):
+    """Start tests/ranks.py in `count` processes; what the first one wrote."""
+    out = tmp_path / f"{count}.pt"
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(local or count)}
+    command = [sys.executable, HERE / "ranks.py", out, *flags]
+    started = [subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+    try:
+        assert [process.wait(timeout=180) for process in started] == [0] * count
+    finally:
+        for process in started:
+            process.kill()
+    return torch.load(out, weights_only=True)
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def same(one, two):
+    assert len(one["gradients"]) == len(two["gradients"])
+    for i, (g, h) in enumerate(zip(one["gradients"], two["gradients"])):
+        # The first is of the same weights. Later ones are not quite: Adam turns rounding of tiny gradients into steps.
+        assert (g - h).norm() <= (1e-3 if i else 1e-5) * g.norm()
+    for name in ("weights", "last"):
+        assert (one[name] - two[name]).norm() <= 1e-4 * one[name].norm()
+    for mine, theirs in zip(one["figures"], two["figures"], strict=True):
+        for key in mine.keys() - set(TIMES):
+            exact = mine[key] is None or isinstance(mine[key], (int, dict))
+            assert theirs[key] == (mine[key] if exact else pytest.approx(mine[key], rel=2e-3, abs=2e-5)), key
+    for mine, theirs in zip(one["ots"], two["ots"], strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4)
+
+
+def test_processes_change_rounding_only(tmp_path):
+    one = ranks(tmp_path, 1, "--micro-batch-tokens", "100000")
+    assert one["gradients"][0].norm() > 0 and not one["gradients"][-1].isnan().any()
+    same(one, ranks(tmp_path, 2, "--micro-batch-tokens", "60"))
+    same(one, ranks(tmp_path, 4, "--micro-batch-tokens", "90", local=2))  # two nodes of two: hybrid sharding
+
+
+def test_several_optimiser_steps_and_checkpointing(tmp_path):
+    several = ("--epochs", "2", "--minibatches", "3", "--clip-low", "1e-3", "--clip-high", "1e-3")
+    one = ranks(tmp_path, 1, *several, "--micro-batch-tokens", "100000")
+    assert one["figures"][0]["clip_fraction"] > 0
+    same(one, ranks(tmp_path, 2, *several, "--gradient-checkpointing", "--micro-batch-tokens", "60"))
