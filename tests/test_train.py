@@ -15,6 +15,7 @@ import cli
 import coldstart
 import data
 import flags
+import jsonl
 import policy
 import report
 import toy
@@ -392,4 +393,4 @@ def test_line_separators_within_a_text_are_no_line_ends(tmp_path):
     (tmp_path / "set.jsonl").write_text("\ufeff" + text)
     assert data.load(str(tmp_path / "set.jsonl")) == [data.Problem("a\u2028b\u0085c", "2")]
     (tmp_path / "rows.jsonl").write_text(text + '{"half')
-    assert report.read_rows(tmp_path / "rows.jsonl") == [row]
+    assert jsonl.read(tmp_path / "rows.jsonl") == [row]
