@@ -28,9 +28,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import jsonl
 import parallel
 import policy
-from report import read_rows
 
 
 def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
@@ -127,7 +127,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
             config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
-            _write(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+            jsonl.write(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
         self.folder = parallel.gather(self.folder or Path())[0]
 
     @property
@@ -139,17 +139,16 @@ class Run:
         """Drop what was logged after `step`, which is about to happen again, and a line torn by a crash."""
         for name in LOGS if parallel.rank() == 0 else ():
             rows = [row for row in self.rows(name) if row["step"] <= step]
-            _write(self.folder / name, "".join(_line(row) for row in rows))
+            jsonl.write(self.folder / name, "".join(map(jsonl.line, rows)))
 
     def rows(self, name: str) -> list[dict]:
-        """The rows of a log, up to a torn one."""
-        return read_rows(self.folder / name) if (self.folder / name).exists() else []
+        """The rows of a log."""
+        return jsonl.read(self.folder / name)
 
     def append(self, name: str, rows: list[dict]):
         """Add rows to a log, in one write."""
         if parallel.rank() == 0:
-            with open(self.folder / name, "a", encoding="utf-8") as handle:
-                handle.write("".join(_line(row) for row in rows))
+            jsonl.append(self.folder / name, rows)
 
     def save(self, step: int, model, tokenizer, optimizer, keep: int):
         """Write the checkpoint of `step`, and have `model` point to its weights."""
@@ -162,18 +161,6 @@ class Run:
 
 
 LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl")
-
-
-def _line(row: dict) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _write(file: Path, text: str):
-    """Replace a file by `text`, wholly or not at all."""
-    scratch = file.with_name(f".{file.name}")
-    scratch.write_text(text, encoding="utf-8")
-    _sync(scratch)
-    scratch.replace(file)
 
 
 def _first_free(name: str) -> Path:

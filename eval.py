@@ -19,25 +19,24 @@ point: see sampler.py).
 """
 
 import json
-import os
 import platform
-from datetime import timedelta
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 
 import torch
 import transformers
-from torch import distributed
 from tqdm import tqdm
 
 import cli
 import data
+import jsonl
+import parallel
 import policy
 import toy
 from checkpoint import commit
 from reflect import reflects
-from responses import append, collect, compare_kept, ks_of, line_of, read, response_of, write
+from responses import collect, compare_kept, ks_of, read, response_of
 from sampler import Sampler
 from scores import Response, summary, table
 from verifier import extract_answer, verify
@@ -106,7 +105,7 @@ def rescore(path: str, out: str | None) -> str:
         changed += again.correct != row["correct"]
         row |= {"final": again.final, "correct": again.correct, "reflects": again.reflects}
     if out:
-        write(Path(out), "".join(map(line_of, rows)))
+        jsonl.write(Path(out), "".join(map(jsonl.line, rows)))
     return f"{table(figures_of(rows))}\n{changed} of {len(rows)} verdicts changed"
 
 
@@ -116,14 +115,15 @@ def rescore(path: str, out: str | None) -> str:
 class Evaluation:
     """A model, the sets to measure it on, and the settings of it all. Loading finds whatever is wrong with them."""
 
-    def __init__(self, args, rank: int, size: int):
-        self.args, self.rank, self.size = args, rank, size
+    def __init__(self, args):
+        self.args, self.rank, self.size = args, parallel.rank(), parallel.size()
         self.sets = {data.label(name): load_problems(name) for name in args.data}
         if len(self.sets) < len(args.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
-        self.device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        device = parallel.device()
+        dtype = torch.float32 if device == "cpu" else torch.bfloat16
         template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
-        model, self.tokenizer = policy.load(toy.COLD_START if args.model == "toy" else args.model, self.device)
+        model, self.tokenizer = policy.load(toy.COLD_START if args.model == "toy" else args.model, device, dtype)
         self.tokenizer.chat_template = template or self.tokenizer.chat_template
         self.templates = templates_for(self.tokenizer)
         self.chat = {"enable_thinking": args.thinking == "on"} if args.thinking else {}
@@ -141,7 +141,7 @@ class Evaluation:
             "weights": fingerprint(model),
             "data": {name: f"{len(problems)} problems, {digest(problems)}" for name, problems in self.sets.items()},
             "prompt": self.tokenizer.decode(self.prompts(shown)[0]),
-            "compute": "float32" if self.device == "cpu" else "bfloat16",
+            "compute": str(dtype).removeprefix("torch."),
             "n": args.n,
             **self.sampling,
         }
@@ -177,18 +177,17 @@ class Evaluation:
 
     def sample(self, part: Path, name: str, batch: list[int]):
         problems = [self.sets[name][i] for i in batch]
-        with policy.compute_precision(self.device.partition(":")[0]):
-            responses = evaluate(
-                self.sampler, self.tokenizer, self.templates, problems, self.args.n, chat=self.chat,
-                progress="" if self.rank else "responses", **self.sampling,
-            )  # fmt: skip
+        responses = evaluate(
+            self.sampler, self.tokenizer, self.templates, problems, self.args.n, chat=self.chat,
+            progress="" if self.rank else "responses", **self.sampling,
+        )  # fmt: skip
         rows = []
         for i, response in enumerate(responses):
             problem = problems[response.problem]
             row = {"data": name, "question": problem.question, "answer": problem.answer} | vars(response)
             row |= {"problem": batch[response.problem], "sample": i % self.args.n, "sampling": self.sampling}
             rows.append(row)
-        append(part, rows)
+        jsonl.append(part, rows)
 
 
 def folder_for(args, settings: dict) -> Path:
@@ -201,7 +200,7 @@ def folder_for(args, settings: dict) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             versions = {p.__name__: p.__version__ for p in (torch, transformers)}
             config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
-            write(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            jsonl.write(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
             return folder
         try:
             kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))["settings"]
@@ -261,14 +260,6 @@ def parse():
     return args
 
 
-def join() -> tuple[int, int]:
-    """(rank, number of processes) of this process under torchrun; (0, 1) without."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1:  # gloo on GPUs, too: the processes only wait for one another, for as long as the slowest needs
-        distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    return int(os.environ.get("RANK", "0")), size
-
-
 def main():
     """The program; see the module's docstring and --help."""
     args = parse()
@@ -276,30 +267,27 @@ def main():
         if not args.model:
             print(compare_kept(*args.compare) if args.compare else rescore(args.rescore, args.out))
             return
-        rank, size = join()
-        evaluation = Evaluation(args, rank, size)
-        given = [None, None]
-        if rank == 0:
+        parallel.start()
+        evaluation = Evaluation(args)
+        folder, done = Path(), set()
+        if parallel.rank() == 0:
             folder = folder_for(args, evaluation.settings)
-            given = [folder, {(row["data"], row["problem"]) for row in collect(folder, args.n)}]
-            print(f"into {folder}, {len(given[1])} problems are done; stopped, the same command goes on", flush=True)
-        if size > 1:
-            distributed.broadcast_object_list(given)
+            done = {(row["data"], row["problem"]) for row in collect(folder, args.n)}
+            print(f"into {folder}, {len(done)} problems are done; stopped, the same command goes on", flush=True)
+        folder, done = parallel.gather((folder, done))[0]
     with cli.bad_input(OSError):  # a full disk
-        evaluation.run(*given)
-        if size > 1:
-            distributed.barrier()
-        if rank == 0:
-            rows = collect(given[0], args.n)
+        evaluation.run(folder, done)
+        parallel.gather("done")
+        if parallel.rank() == 0:
+            rows = collect(folder, args.n)
             if len(rows) != args.n * sum(map(len, evaluation.sets.values())):
-                cli.fail(f"{given[0]} lacks responses, as if two evaluations had written to it: run the command again")
+                cli.fail(f"{folder} lacks responses, as if two evaluations had written to it: run the command again")
             figures = figures_of(rows)
             report = {"settings": evaluation.settings, "figures": figures}
-            write(given[0] / "summary.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+            jsonl.write(folder / "summary.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
             print(", ".join(f"{name} {value}" for name, value in {"n": args.n, **evaluation.sampling}.items()))
             print(table(figures))
-    if size > 1:
-        distributed.destroy_process_group()
+    parallel.stop()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Gradients are summed over processes, not averaged: the losses carry the step's g
 
 import copy
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -29,7 +30,8 @@ def start():
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+        # A process may wait long for the one that samples longest; when one dies, torchrun ends the others.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=timedelta(days=1))
     elif gpu:
         dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
 

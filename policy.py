@@ -91,15 +91,10 @@ def decoder_layers(model) -> list[nn.Module]:
     return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
 
 
-def compute_precision(device: str):
-    """The context to run forwards in: bfloat16 arithmetic over float32 weights on a GPU, plain float32 on a CPU."""
-    return torch.autocast("cuda", torch.bfloat16) if device == "cuda" else contextlib.nullcontext()
-
-
-def load(path: str, device: str = "cpu"):
+def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`."""
     tokenizer = load_tokenizer(path)
-    return load_model(path, device), tokenizer
+    return load_model(path, device, dtype), tokenizer
 
 
 def load_tokenizer(path: str):
@@ -116,11 +111,11 @@ def load_tokenizer(path: str):
     return tokenizer
 
 
-def load_model(path: str, device: str = "cpu"):
-    """The causal LM of a local folder or hub id, in float32 and evaluation mode. Raises ValueError with a sentence when
-    there is none, or when its logits are not what `Policy` would compute."""
+def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
+    """The causal LM of a local folder or hub id, in evaluation mode; training wants it in float32. Raises ValueError
+    with a sentence when there is none, or when its logits are not what `Policy` would compute."""
     with _loading(path), torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
         model = model.to(device).eval()
         ids = torch.arange(4, device=device)[None]
         theirs = model(input_ids=ids).logits

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import cli
+import jsonl
 from curves import Course, draw
 from page import page, split_turn
 from reflect import OUTCOMES
@@ -18,18 +19,6 @@ from reflect import OUTCOMES
 COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
 COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
 CURVES = ("step", "accuracy", "reflecting", "kept", "tried", "ots_weight", "entropy", "grad_norm", "gap_max")
-
-
-def read_rows(file: Path) -> list[dict]:
-    """The rows of a JSON-lines file; a last line still being written is left out."""
-    rows = []
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-    return rows
 
 
 def table(metrics: list[dict], lines: int = 10) -> str:
@@ -90,10 +79,10 @@ def load(folder: str) -> tuple[Course, list[dict]]:
         flags = json.loads(config.read_text(encoding="utf-8"))["flags"] if config.is_file() else {}
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{config} is not the config.json of a run") from None
-    metrics = read_rows(path / "metrics.jsonl")
+    metrics = jsonl.read(path / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"{folder}/metrics.jsonl holds no step yet")
-    return Course(folder, flags, metrics), read_rows(stored) if stored.is_file() else []
+    return Course(folder, flags, metrics), jsonl.read(stored)
 
 
 def spread(rows: list[dict], count: int) -> list[dict]:

@@ -7,10 +7,10 @@ So it can be scored again, compared with another one, and continued.
 """
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
+import jsonl
 from scores import Response, compare, comparison_table
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # each k of pass@k that is told, as far as the responses reach
@@ -49,35 +49,10 @@ def collect(folder: Path, n: int) -> list[dict]:
     rows = read(folder)
     complete = {(row["data"], row["problem"]) for row in rows if row["sample"] == n - 1}
     rows = [row for row in rows if (row["data"], row["problem"]) in complete]
-    write(folder / "responses.jsonl", "".join(map(line_of, rows)))
+    jsonl.write(folder / "responses.jsonl", "".join(map(jsonl.line, rows)))
     for part in folder.glob("part-*.jsonl"):
         part.unlink()
     return rows
-
-
-def line_of(row: dict) -> str:
-    """A row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def write(file: Path, text: str):
-    """Write a file that appears whole or not at all."""
-    scratch = file.with_name(f".{file.name}.new")
-    with open(scratch, "wb") as handle:
-        _to_disk(handle, text)
-    scratch.replace(file)
-
-
-def append(file: Path, rows: list[dict]):
-    """Add rows to a file and wait for the disk."""
-    with open(file, "ab") as handle:
-        _to_disk(handle, "".join(map(line_of, rows)))
-
-
-def _to_disk(handle, text: str):
-    handle.write(text.encode("utf-8", "replace"))  # a lone surrogate is no UTF-8
-    handle.flush()
-    os.fsync(handle.fileno())
 
 
 def response_of(row: dict) -> Response:

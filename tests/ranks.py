@@ -1,12 +1,10 @@
 """What test_parallel.py runs in 1, 2 and 4 processes: updates and a step, whose results must not depend on how many.
 
-torchrun --nproc-per-node N tests/ranks.py OUT FLAGS...
+PYTHONPATH=.:tests torchrun --nproc-per-node N tests/ranks.py OUT FLAGS...
 """
 
 import sys
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import torch
 from test_train import made_up_rollouts, toy_trainer

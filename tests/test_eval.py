@@ -206,7 +206,7 @@ def test_the_program(toy_path, monkeypatch, capsys):
     assert "other settings (seed)" in refused(monkeypatch, capsys, *given[:-1], 4, "--out", out)
     assert "something else than an evaluation" in refused(monkeypatch, capsys, *given, "--out", toy_path)
     monkeypatch.undo()
-    monkeypatch.setattr(evaluation, "append", lambda *_: None)  # as if another process had removed what was sampled
+    monkeypatch.setattr("jsonl.append", lambda *_: None)  # as if another process had removed what was sampled
     assert "lacks responses" in refused(monkeypatch, capsys, *given, "--out", toy_path / "lost")
 
 

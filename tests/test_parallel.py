@@ -1,6 +1,7 @@
 """One, two and four processes compute the same (invariants 2 and 10), on a CPU with gloo and FSDP2."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ def ranks(tmp_path, count, *flags, local=None):
     """Start tests/ranks.py in `count` processes; what the first one wrote."""
     out = tmp_path / f"{count}.pt"
     env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    env["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(local or count)}
     command = [sys.executable, HERE / "ranks.py", out, *flags]
     started = [subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
@@ -28,8 +30,6 @@ def ranks(tmp_path, count, *flags, local=None):
 
 
 def free_port():
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -4,32 +4,24 @@ import copy
 import json
 import random
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
-from tiny import logprobs_one_at_a_time, make_model, make_tokenizer
+from tiny import logprobs_one_at_a_time
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cli
 import coldstart
 import data
 import flags
+import jsonl
 import policy
 import report
 import toy
 import train
 from checkpoint import Run
-from reflect import SYNTHESIS
 from train import Rollout, Trainer, queries_of_step
 from verifier import verify
-
-GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl"
-STAND_IN = [
-    {"problem": "Ann has 3 red and 4 blue marbles. How many marbles has she?", "answer": "7"},
-    {"problem": "A bus holds 40 people. How many do 3 buses hold?", "answer": 120},
-    {"problem": "Ben reads 5 pages a day. How many pages does he read in two weeks?", "answer": "70"},
-]
 
 
 def toy_trainer(*argv, seed=0, problems=None):
@@ -169,36 +161,6 @@ def test_every_problem_comes_once_an_epoch_and_again_the_same_for_the_same_seed(
     assert sorted(seen[:20]) == sorted(seen[20:]) == list(range(20))
     assert seen[:20] != seen[20:]
     assert queries_of_step(20, 8, 3, 4) == seen[32:] != queries_of_step(20, 8, 4, 4)
-
-
-@pytest.fixture(scope="module")
-def real_path(tmp_path_factory):
-    """A model folder as users have them (Qwen3 architecture, byte-level tokeniser, chat template) and a problem file.
-    The model has learnt, of a few problems by heart, to answer rightly or wrongly, and to perform the synthesis
-    task."""
-    folder = tmp_path_factory.mktemp("real")
-    rows = [json.loads(line) for line in GSM8K.open()][:3] if GSM8K.is_file() else STAND_IN
-    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    problems = data.load(str(folder / "problems.jsonl"))
-    template = data.TEMPLATES
-    plain = [template.plain.format(question=p.question) for p in problems]
-    tokenizer = make_tokenizer([*plain, SYNTHESIS] * 3, vocab=900)
-    model = make_model(vocab=len(tokenizer), hidden=64, context=2048, eos=(tokenizer.eos_token_id,), sharp=1.0)
-
-    def learnt(text, response):
-        ids = tokenizer(response, add_special_tokens=False).input_ids
-        return data.prompt_ids(tokenizer, [text])[0], [*ids, tokenizer.eos_token_id]
-
-    right = [f"The sum gives \\boxed{{{p.answer}}}." for p in problems]
-    wrong = [f"The sum gives \\boxed{{{p.answer}0}}." for p in problems]
-    examples = [learnt(q, a) for q, r, w in zip(plain, right, wrong) for a in (r, w)]
-    for p, r, w in zip(problems, right, wrong):
-        rewritten = f"{w} Wait, that is too much. It is \\boxed{{{p.answer}}}."
-        output = f"<analysis>Too much.</analysis><reconstruction>{rewritten}</reconstruction>"
-        examples.append(learnt(template.synthesis.format(question=p.question, wrong=w, right=r), output))
-    coldstart.finetune(model, [examples] * 90, 90, 6e-3, 10)
-    policy.save(model, tokenizer, folder / "model")
-    return folder
 
 
 def run_train(monkeypatch, capsys, *argv):
@@ -392,4 +354,4 @@ def test_line_separators_within_a_text_are_no_line_ends(tmp_path):
     (tmp_path / "set.jsonl").write_text("\ufeff" + text)
     assert data.load(str(tmp_path / "set.jsonl")) == [data.Problem("a\u2028b\u0085c", "2")]
     (tmp_path / "rows.jsonl").write_text(text + '{"half')
-    assert report.read_rows(tmp_path / "rows.jsonl") == [row]
+    assert jsonl.read(tmp_path / "rows.jsonl") == [row]
