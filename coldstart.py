@@ -27,7 +27,8 @@ import checkpoint
 import cli
 import data
 import examples
-import journal
+import jsonl
+import parallel
 import policy
 import toy
 
@@ -71,7 +72,7 @@ def finetune(
         total = sum(len(learnt) for _, learnt in batch)
         loss = 0.0
         for rows in policy.micro_batches([len(g) + len(t) for g, t in batch], micro_batch_tokens):
-            with policy.compute_precision(model.device.type):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
                 logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
             part = -logprobs_N.sum() / total
             part.backward()
@@ -138,9 +139,7 @@ def same_settings(file: Path, settings: dict):
     """Keep `settings` in `file`, or check that they are those that the work there was begun with."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{file.name}")
-        scratch.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        scratch.rename(file)
+        jsonl.write(file, json.dumps(settings, indent=2) + "\n")
     begun = json.loads(file.read_text(encoding="utf-8"))
     for name, value in settings.items():
         if begun.get(name) != value:
@@ -150,42 +149,42 @@ def same_settings(file: Path, settings: dict):
             )
 
 
-def cold_start(args):
-    """Examples, then fine-tuning, each from where it was."""
-    folder, device = Path(args.out), "cuda" if torch.cuda.is_available() else "cpu"
-    if (folder / "model").exists():
-        raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.json").exists())):
-        raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+def make(args, folder: Path):
+    """Make the examples in `folder`, or what is not there of them. Raises ValueError when almost nothing came out."""
     problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
-    model, tokenizer = policy.load(args.model, device)
+    device = parallel.device()
+    model, tokenizer = policy.load(args.model, device, torch.float32 if device == "cpu" else torch.bfloat16)
     is_toy = toy.speaks(tokenizer)
     if is_toy and args.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")
     args.max_new_tokens = args.max_new_tokens or (toy.MAX_NEW_TOKENS if is_toy else 8192)
     args.max_synthesis_tokens = args.max_synthesis_tokens or (96 if is_toy else 12288)
     maker = examples.Maker(args, model, tokenizer, problems)
-    made_from = "model data seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
-    digest = hashlib.sha256(repr(problems).encode()).hexdigest()
-    same_settings(folder / "data.json", {name: getattr(args, name) for name in made_from} | {"problems": digest})
+    names = "model data seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
+    digest = hashlib.sha256(repr(problems).encode("utf-8", "replace")).hexdigest()
+    same_settings(folder / "data.json", {name: getattr(args, name) for name in names} | {"problems": digest})
 
     counts = examples.make_data(maker, folder)
     told = json.dumps({name: counts[name] for name in examples.COUNTED}, indent=2)
-    (folder / "counts.json").write_text(told + "\n", encoding="utf-8")
+    jsonl.write(folder / "counts.json", told + "\n")
     valid = counts["ift"] + counts["output_ends_wrong"]
     print(f"{told}\n{valid} of {counts['tried']} outputs are valid constructions, {counts['ift']} of them right")
     print(f"wrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
-    if args.data_only:
-        return
-    if counts["ift"] < LEAST:
+    if counts["ift"] < LEAST and not args.data_only:
         shots = "" if args.shots else "put worked examples in the prompt with --shots, "
         raise ValueError(
             f"only {counts['ift']} of {counts['tried']} rewritten responses can be learnt from, and {LEAST} are needed "
             f"(reasons in {folder}/counts.json): {shots}give more problems, raise --k, or take a stronger model"
         )
-    learnt_with = {name: getattr(args, name) for name in ("mixture", "epochs", "batch", "lr")}
-    same_settings(folder / "finetune.json", learnt_with)
-    rows = mixture(journal.read(folder / "sft.jsonl"), journal.read(folder / "ift.jsonl"), args.mixture, args.seed)
+
+
+def learn(args, folder: Path):
+    """Fine-tune the model on the examples in `folder`, from its newest checkpoint."""
+    settings = {name: getattr(args, name) for name in ("mixture", "epochs", "batch", "lr")}
+    same_settings(folder / "finetune.json", settings)
+    model, tokenizer = policy.load(args.model, parallel.device())
+    sft, ift = (jsonl.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
+    rows = mixture(sft, ift, args.mixture, args.seed)
     prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows])
     learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
     steps = args.epochs * math.ceil(len(learnt) / args.batch)
@@ -197,6 +196,18 @@ def cold_start(args):
     policy.save(model, tokenizer, folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {args.data}")
+
+
+def cold_start(args):
+    """Examples, then fine-tuning, each from where it was."""
+    folder = Path(args.out)
+    if (folder / "model").exists():
+        raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.json").exists())):
+        raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+    make(args, folder)
+    if not args.data_only:
+        learn(args, folder)
 
 
 def main():

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import cli
 import data
 import eval as evaluation
-import journal
+import jsonl
 import policy
 import reflect
 from sampler import Sampler
@@ -63,7 +63,6 @@ class Maker:
         self.args, self.tokenizer, self.problems = args, tokenizer, problems
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
         self.context = getattr(model.config, "max_position_embeddings", None) or math.inf
-        self.device = model.device.type
         self.templates = evaluation.templates_for(tokenizer)
         prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
         self.sampler.check(prompts, args.k, args.max_new_tokens, args.temperature)
@@ -120,10 +119,8 @@ class Maker:
         return rows
 
     def sample(self, prompts, n: int, limit: int, first: int):
-        with policy.compute_precision(self.device):
-            return self.sampler.sample(
-                prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=(self.args.seed << 32) + first
-            )
+        seed = (self.args.seed << 32) + first
+        return self.sampler.sample(prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed)
 
     def decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -146,13 +143,12 @@ def worked_examples() -> str:
 def make_data(maker: Maker, folder: Path) -> Counter:
     """Make what is not yet there of folder/sft.jsonl and folder/ift.jsonl; returns the counts of all of it.
 
-    progress.jsonl gets a line when a chunk's rows are on disk, with the sizes that both files then have: what stands
-    beyond them after an interruption is dropped and made again."""
-    files, progress = [folder / "sft.jsonl", folder / "ift.jsonl"], folder / "progress.jsonl"
-    done = journal.read(progress)
-    for file, name in zip(files, ("sft_bytes", "ift_bytes")):
-        journal.cut(file, done[-1][name] if done else 0)
-    counts = sum((Counter(line["counts"]) for line in done), Counter())
+    progress.jsonl gets a line, the counts of a chunk, when the chunk's rows are on disk: what stands beyond them after
+    an interruption is dropped and made again."""
+    done = jsonl.read(folder / "progress.jsonl")
+    counts = sum(map(Counter, done), Counter())
+    for name, length in (("sft", counts["sft"]), ("ift", counts["ift"]), ("progress", len(done))):
+        cut(folder / f"{name}.jsonl", length)
     bar = tqdm(total=len(maker.problems), initial=counts["problems"], desc="making examples", unit="problem")
     with bar:
         for first in range(counts["problems"], len(maker.problems), CHUNK):
@@ -160,9 +156,17 @@ def make_data(maker: Maker, folder: Path) -> Counter:
                 break
             sft, ift, found = maker.make(first)
             with cli.uninterrupted():
-                sizes = [journal.append(file, rows) for file, rows in zip(files, (sft, ift))]
-                journal.append(progress, [{"counts": found, "sft_bytes": sizes[0], "ift_bytes": sizes[1]}])
+                for name, rows in (("sft", sft), ("ift", ift), ("progress", [found])):
+                    jsonl.append(folder / f"{name}.jsonl", rows)
             counts += found
             bar.update(found["problems"])
             bar.set_postfix(sft=counts["sft"], ift=f"{counts['ift']} of {counts['tried']}")
     return counts
+
+
+def cut(file: Path, length: int):
+    """Leave the first `length` rows of a file. Raises ValueError when it has lost some of them."""
+    rows = jsonl.read(file)
+    if len(rows) < length:
+        raise ValueError(f"{file} has lost rows since it was written: begin anew in another folder")
+    jsonl.write(file, "".join(map(jsonl.line, rows[:length])))

@@ -15,7 +15,8 @@ from tqdm import tqdm
 import cli
 import data
 import eval as evaluation
-import journal
+import jsonl
+import parallel
 import policy
 import toy
 from sampler import Sampler
@@ -23,11 +24,11 @@ from sampler import Sampler
 CHUNK = 64  # problems between two saves
 
 
-def estimate(sampler, tokenizer, problems: list[data.Problem], file: Path, settings: dict, device: str):
+def estimate(sampler, tokenizer, problems: list[data.Problem], file: Path, settings: dict):
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, right, accuracy
     and `settings` (n, max_new_tokens, temperature, seed, model)."""
-    done = set()
-    for row in journal.read(file):
+    done, rows = set(), jsonl.read(file)
+    for row in rows:
         for name, value in settings.items():
             if row.get(name) != value:
                 raise ValueError(
@@ -35,33 +36,31 @@ def estimate(sampler, tokenizer, problems: list[data.Problem], file: Path, setti
                     "--out"
                 )
         done.add((row["problem"], row["answer"]))
+    if file.exists():
+        jsonl.write(file, "".join(map(jsonl.line, rows)))  # without a line that was torn
     todo = [p for p in dict.fromkeys(problems) if (p.question, p.answer) not in done]
     sampling = {name: settings[name] for name in ("max_new_tokens", "temperature", "seed")}
     templates = evaluation.templates_for(tokenizer)
     with tqdm(total=len(todo), desc="estimating", unit="problem") as bar:
         for first in range(0, len(todo), CHUNK):
             chunk = todo[first : first + CHUNK]
-            with policy.compute_precision(device):
-                responses = evaluation.evaluate(sampler, tokenizer, templates, chunk, settings["n"], **sampling)
+            responses = evaluation.evaluate(sampler, tokenizer, templates, chunk, settings["n"], **sampling)
             right = [sum(r.correct for r in responses if r.problem == i) for i in range(len(chunk))]
             rows = [
                 {"problem": p.question, "answer": p.answer, "right": k, "accuracy": k / settings["n"]} | settings
                 for p, k in zip(chunk, right)
             ]
             with cli.uninterrupted():
-                journal.append(file, rows)
+                jsonl.append(file, rows)
             bar.update(len(chunk))
 
 
 def keep(file: Path, out: Path, problems: list[data.Problem], low: float, high: float) -> str:
     """Write to `out` the rows of `file` that are about `problems` and within the bounds; returns what became of all."""
     wanted = {(p.question, p.answer) for p in problems}
-    rows = [row for row in journal.read(file) if (row["problem"], row["answer"]) in wanted]
+    rows = [row for row in jsonl.read(file) if (row["problem"], row["answer"]) in wanted]
     kept = [row for row in rows if low <= row["accuracy"] <= high]
-    scratch = out.with_name(f".{out.name}")
-    scratch.unlink(missing_ok=True)
-    journal.append(scratch, kept)
-    scratch.replace(out)
+    jsonl.write(out, "".join(map(jsonl.line, kept)))
     too_hard, too_easy = (
         sum(map(test, rows)) for test in (lambda r: r["accuracy"] < low, lambda r: r["accuracy"] > high)
     )
@@ -92,14 +91,15 @@ def main():
         cli.fail(f"{out} exists already, and no estimates beside it: name another file with --out")
     with cli.bad_input():
         problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, tokenizer = policy.load(toy.COLD_START if args.model == "toy" else args.model, device)
+        device = parallel.device()
+        path, dtype = toy.COLD_START if args.model == "toy" else args.model, torch.bfloat16
+        model, tokenizer = policy.load(path, device, torch.float32 if device == "cpu" else dtype)
         limit = args.max_new_tokens or (toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192)
         sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
         prompts = evaluation.prompts_of(problems, tokenizer, evaluation.templates_for(tokenizer))
         sampler.check(prompts, args.n, limit, args.temperature)
         settings = {"n": args.n, "max_new_tokens": limit, "temperature": args.temperature, "seed": args.seed}
-        estimate(sampler, tokenizer, problems, estimates, settings | {"model": args.model}, device)
+        estimate(sampler, tokenizer, problems, estimates, settings | {"model": args.model})
         print(keep(estimates, out, problems, args.low, args.high))
 
 

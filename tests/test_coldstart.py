@@ -170,7 +170,7 @@ def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
         examples.make_data(maker(monkeypatch, Stopped(respond)), tmp_path / "cut")
     for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
         with (tmp_path / "cut" / name).open("a") as file:
-            file.write('{"problem": 7}\n{"counts": {"pro' if name != "progress.jsonl" else '{"counts": {"pro')
+            file.write('{"problem": 7}\n{"prob' if name != "progress.jsonl" else '{"prob')
     second = Scripted(respond)
     assert examples.make_data(maker(monkeypatch, second), tmp_path / "cut") == whole
     for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
@@ -310,3 +310,11 @@ def test_fine_tuning_goes_on_where_it_was_stopped(tmp_path, stopped_at):
     assert [path.name for path in (tmp_path / "cut").iterdir()] == [f"step-{stopped_at // 2 * 2:06d}"]
     assert torch.equal(finetuned(tmp_path / "cut", coldstart.batches_of(rows, 4, 0)), whole)
     assert not torch.equal(finetuned(None, coldstart.batches_of(rows, 4, 1)), whole)
+
+
+def test_files_that_lost_rows_are_noticed(monkeypatch, tmp_path):
+    examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    kept = (tmp_path / "sft.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "sft.jsonl").write_text("".join(kept[:-1]))
+    with pytest.raises(ValueError, match="has lost rows"):
+        examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)

@@ -1,4 +1,4 @@
-"""The offline filter and its journal: nothing is estimated twice, nothing is torn, the bounds are the paper's."""
+"""The offline filter: nothing is estimated twice, and the bounds are the paper's."""
 
 import json
 
@@ -8,7 +8,6 @@ from tiny import make_model
 
 import cli
 import data
-import journal
 import policy
 import zpd
 
@@ -97,28 +96,3 @@ def test_bad_input(given, tmp_path, monkeypatch, capsys):
     run(monkeypatch, Scripted(respond), *given)
     assert "holds estimates with n 8, not 4" in says("-n", 4)
     assert "holds estimates with temperature 1.0, not 0.5" in says("--temperature", 0.5)
-
-
-def test_a_journal_cut_at_any_byte_holds_its_whole_rows_and_goes_on(tmp_path):
-    rows = [{"text": "a\nb", "n": 1}, {"text": "Gr\u00f6\u00dfe \u2028"}, {"n": [1, 2]}]
-    whole = tmp_path / "whole"
-    ends = [0, *(journal.append(whole, [row]) for row in rows)]
-    assert journal.read(whole) == rows and ends[-1] == whole.stat().st_size
-    file = tmp_path / "cut"
-    for size in range(ends[-1]):
-        file.write_bytes(whole.read_bytes()[:size])
-        complete = sum(end <= size for end in ends) - 1
-        assert journal.read(file) == rows[:complete] and file.stat().st_size == ends[complete]
-        journal.append(file, rows[complete:])
-        assert file.read_bytes() == whole.read_bytes()
-    assert journal.read(tmp_path / "absent") == []
-
-
-def test_a_damaged_journal_is_not_taken_for_a_torn_one(tmp_path):
-    file = tmp_path / "rows"
-    file.write_text('{"n": 1}\nhello\n{"n": 2}\n')
-    with pytest.raises(ValueError, match="line 2 is no JSON object"):
-        journal.read(file)
-    assert file.read_text().count("\n") == 3
-    with pytest.raises(ValueError, match="has lost rows"):
-        journal.cut(file, 1000)
