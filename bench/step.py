@@ -25,8 +25,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import data
 import eval as evaluation
 import flags
@@ -34,6 +33,7 @@ import policy
 import toy
 from train import Trainer
 
+ROOT = Path(__file__).parents[1]
 VOCABULARY, PROMPTS, LENGTH, K, LIMIT = 1024, 32, 40, 8, 48
 
 
