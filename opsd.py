@@ -18,7 +18,7 @@ At both ends that is 0. So, as is usual, the ends are defined as what JSD / beta
 The gradient is that of the divergence at the given tokens; that y was sampled from the student is left out, as in GKD.
 
 Memory is that of policy.py: both sides' last hidden states pass through the output layer in chunks, which backward
-computes again. A chunk holds a few tables of chunk x vocabulary numbers.
+computes again. For a chunk some tables of chunk x vocabulary numbers are alive.
 
 Ours, not the paper's: y+ is a response of the policy's own, as TAPO has it, where OPSD takes the data's solution.
 """

@@ -27,20 +27,15 @@ class Policy(nn.Module):
     """Wraps a causal LM. Calling it on prompts and responses (ids) gives, for each response token in turn, its
     log-probability and the entropy at its position: ([N], [N]), float32, N = total response tokens."""
 
-    def __init__(self, model, chunk: int = 1024):
+    def __init__(self, model, chunk: int | None = None):
+        """`chunk`: tokens whose logits are alive at once; by default as many as 256 MiB hold in float32."""
         super().__init__()
-        self.model, self.chunk = model, chunk
+        self.model, self.chunk = model, chunk or max(1, 2**26 // model.config.vocab_size)
 
     def forward(self, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0):
         """Rows are right-padded: with causal attention, what stands to the right of a token cannot change it. The
         entropy carries no gradient."""
-        hidden_ND, target_N = self.hidden(prompts, responses)
-        logprobs, entropy = [], []
-        for hidden, target in zip(hidden_ND.split(self.chunk), target_N.split(self.chunk)):
-            one, two = checkpoint(self._head, hidden, target, temperature, use_reentrant=False)
-            logprobs.append(one)
-            entropy.append(two)
-        return torch.cat(logprobs), torch.cat(entropy)
+        return self.head(*self.hidden(prompts, responses), temperature)
 
     def hidden(self, prompts, responses):
         """The last hidden states [N, D] that predict the response tokens, and those tokens [N]."""
@@ -52,7 +47,16 @@ class Policy(nn.Module):
         """Hidden states to log-probabilities over the vocabulary, [C, V] float32."""
         return (self.model.get_output_embeddings()(hidden_CD).float() / temperature).log_softmax(-1)
 
-    def _head(self, hidden_CD, target_C, temperature):
+    def head(self, hidden_ND, target_N, temperature: float = 1.0):
+        """Log-probabilities of the targets and entropies, [N] each, from hidden states, chunk by chunk."""
+        logprobs, entropy = [], []
+        for hidden, target in zip(hidden_ND.split(self.chunk), target_N.split(self.chunk)):
+            one, two = checkpoint(self._chunk, hidden, target, temperature, use_reentrant=False)
+            logprobs.append(one)
+            entropy.append(two)
+        return torch.cat(logprobs), torch.cat(entropy)
+
+    def _chunk(self, hidden_CD, target_C, temperature):
         logprobs_CV = self.log_distribution(hidden_CD, temperature)
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)

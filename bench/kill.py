@@ -1,0 +1,63 @@
+"""kill -9 at random moments: does a run that was killed again and again end in the very weights of one that was not?
+
+python bench/kill.py [--kills 20] [--steps 60]      # on the toy, a checkpoint after every step
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RUN = "--algo tapo --queries 16 --n-pos 1 --n-neg 1 --eval-samples 1 --save-every 1 --keep-trajectories 1".split()
+
+
+def program(*argv):
+    """Start train.py, quietly, on one thread."""
+    command, env = [sys.executable, ROOT / "train.py", *map(str, argv)], os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def steps_of(folder: Path) -> int:
+    """How many steps a run has logged."""
+    log = folder / "metrics.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def main():
+    """The program; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        straight, killed = Path(scratch) / "straight", Path(scratch) / "killed"
+        start = time.monotonic()
+        assert program(*RUN, "--steps", args.steps, "--out", straight).wait() == 0
+        startup, step = 8.0, (time.monotonic() - start - 8.0) / args.steps
+        for kill in range(args.kills):
+            begun = program(*RUN, "--steps", args.steps, "--out", killed, *(["--resume"] if kill else []))
+            time.sleep(startup + rng.uniform(0, 2 * step * args.steps / (args.kills + 1)))
+            begun.kill()
+            begun.wait()
+            left = sorted(p.name for p in (killed / "checkpoints").glob(".*")) if killed.exists() else []
+            print(f"kill {kill + 1}: after {steps_of(killed)} steps; half-written: {left or 'nothing'}", flush=True)
+            if not (killed / "config.json").exists():
+                raise SystemExit("the run was killed before it began: the machine is too slow for this bench")
+        assert program("--resume", "--out", killed, "--steps", args.steps).wait() in (0, 2)  # 2: it had ended
+        names = ("model/model.safetensors", "metrics.jsonl")
+        same = (straight / names[0]).read_bytes() == (killed / names[0]).read_bytes()
+        print(
+            f"{args.kills} kills; {steps_of(killed)} steps logged; the weights are {'the same' if same else 'OTHERS'}"
+        )
+        raise SystemExit(not same)
+
+
+if __name__ == "__main__":
+    main()
