@@ -69,7 +69,7 @@ FLAGS = {
         ("--beta2", float, Either(0.95, 0.999), "AdamW's decay of the second moment"),
         ("--weight-decay", float, 0.0, "AdamW's weight decay"),
         ("--max-grad-norm", float, 1.0, "a longer gradient is scaled down to this norm"),
-        ("--micro-batch-tokens", int, Either(8192, 16384), "tokens of one forward and backward, padding included; "
+        ("--micro-batch-tokens", int, Either(4096, 16384), "tokens of one forward and backward, padding included; "
          "lower it if training runs out of memory"),
         ("--gradient-checkpointing", None, False, "compute activations again in backward: less memory, more time"),
     ],

@@ -49,6 +49,8 @@ class Policy(nn.Module):
 
     def head(self, hidden_ND, target_N, temperature: float = 1.0):
         """Log-probabilities of the targets and entropies, [N] each, from hidden states, chunk by chunk."""
+        if len(hidden_ND) <= self.chunk:  # nothing to save by computing it again
+            return self._chunk(hidden_ND, target_N, temperature)
         logprobs, entropy = [], []
         for hidden, target in zip(hidden_ND.split(self.chunk), target_N.split(self.chunk)):
             one, two = checkpoint(self._chunk, hidden, target, temperature, use_reentrant=False)

@@ -76,7 +76,7 @@ def reward(text: str) -> float:
 def ours(steps: int) -> list[float]:
     """Seconds of each of our steps."""
     given = ["--algo", "grpo", "--queries", str(PROMPTS), "--k", str(K), "--max-new-tokens", str(LIMIT), "--kl", "0"]
-    args, _ = flags.parse([*given, "--slots", str(PROMPTS * K), "--lr", "1e-6", "--micro-batch-tokens", "8192"])
+    args, _ = flags.parse([*given, "--slots", str(PROMPTS * K), "--lr", "1e-6", "--micro-batch-tokens", "4096"])
     flags.settle(args, is_toy=False)
 
     def judge(completion, tokenizer, answer, problem):
