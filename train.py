@@ -390,7 +390,7 @@ class Trainer:
             for response in responses:
                 response.problem = response.problem * size + rank
             responses = [r for part in parallel.gather(responses) for r in part]
-            return evaluation.summary(sorted(responses, key=lambda r: r.problem))
+            return evaluation.summary(sorted(responses, key=lambda r: r.problem), tuple(k for k in (1, 4) if k <= n))
 
         return figures(self.args.eval_samples, self.args.temperature) | {"greedy": figures(1, 0.0)["pass@1"]}
 

@@ -3,16 +3,14 @@
     python bench/algorithms.py                 # the demo's number of steps, two runs side by side, a thread each
     python bench/algorithms.py --steps 5       # a quick look
 
-A run that ended is kept under --out and not run again: a command that was stopped goes on where it was, with the run it
-was at begun anew.
+A run that ended is kept under --out and not run again, one that was stopped is resumed: the same command goes on.
 """
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,7 +18,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import cli
 import coldstart
+import jsonl
 import toy
+
+ROOT = Path(__file__).parents[1]
 
 RUNS = {
     "GRPO": "--algo grpo",
@@ -53,26 +54,51 @@ COLUMNS = {
 }
 
 
-def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
-    """One run of train.py, whose folder appears under its name when it has ended."""
-    scratch, log = folder.with_name(f".{folder.name}"), folder.with_name(f"{folder.name}.log")
-    shutil.rmtree(scratch, ignore_errors=True)
-    with open(log, "w", encoding="utf-8") as file:
-        command = [sys.executable, Path(__file__).parents[1] / "train.py", *flags, "--out", scratch]
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def program(folder: Path, command: list, processes: list[subprocess.Popen]):
+    """Run one of our programs on one thread, its output into a log beside `folder`; RuntimeError when it fails."""
+    log = folder.with_name(f"{folder.name}.log")
+    with open(log, "a", encoding="utf-8") as file:
+        command = [sys.executable, *command]
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
         processes.append(process)
     if process.wait():
-        raise RuntimeError(f"train.py {' '.join(flags)} ended with code {process.returncode}: see {log}")
+        raise RuntimeError(f"{' '.join(command[1:])} ended with code {process.returncode}: see {log}")
+
+
+def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
+    """One run of train.py, whose folder appears under its name when it has ended."""
+    scratch = folder.with_name(f".{folder.name}")
+    resume = ["--resume"] if (scratch / "config.json").exists() else []
+    program(folder, ["train.py", *flags, "--out", scratch, *resume], processes)
     scratch.rename(folder)
 
 
-def figures(folder: Path) -> tuple[dict, dict]:
-    """The held-out figures before and after a run, with what the run cost."""
-    before, *_, after = (json.loads(line) for line in (folder / "evaluations.jsonl").open(encoding="utf-8"))
-    steps = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
-    after["generated"] = sum(step["tokens_sampled"] + step["tokens_synthesised"] for step in steps)
-    after["seconds"] = sum(step["seconds_sampling"] + step["seconds_training"] for step in steps)
-    return before, after
+def side_by_side(jobs: int, work: dict, processes: list[subprocess.Popen]):
+    """Do `work`, functions by name, in `jobs` threads. When one fails, or on Ctrl-C, the others and the program end."""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = [pool.submit(task) for task in work.values()]
+            for future in tqdm(as_completed(futures), total=len(futures), desc="runs", unit="run"):
+                future.result()
+        except (KeyboardInterrupt, RuntimeError) as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()  # a run that ended already does not mind
+            if isinstance(error, RuntimeError):
+                cli.fail(str(error))
+            raise
+
+
+def evaluations(folder: Path) -> list[dict]:
+    """The held-out figures of a run in the order of steps, each with what it had cost by then."""
+    steps, rows = jsonl.read(folder / "metrics.jsonl"), jsonl.read(folder / "evaluations.jsonl")
+    for row in rows:
+        past = steps[: row["step"]]
+        row["generated"] = sum(step["tokens_sampled"] + step["tokens_synthesised"] for step in past)
+        row["seconds"] = sum(step["seconds_sampling"] + step["seconds_training"] for step in past)
+    return rows
 
 
 def table(rows: dict[str, dict]) -> str:
@@ -98,32 +124,27 @@ def main():
     parser.add_argument("--steps", type=int, default=50, help="training steps of a run (default 50)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every run (default 0)")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
-    parser.add_argument("--out", default="runs/algorithms", help="where runs are kept (default runs/algorithms)")
+    parser.add_argument(
+        "--out", default=str(ROOT / "runs" / "algorithms"), help="where runs are kept (default runs/algorithms)"
+    )
     args = parser.parse_args()
     if min(args.steps, args.jobs) < 1:
         cli.fail("--steps and --jobs must be at least 1")
-    if not Path(toy.COLD_START).exists():
-        coldstart.toy_coldstart(toy.COLD_START)
-    folder = Path(args.out) / f"steps{args.steps}-seed{args.seed}"
+    if not (ROOT / toy.COLD_START).exists():
+        coldstart.toy_coldstart(ROOT / toy.COLD_START)
+    folder = Path(args.out).resolve() / f"steps{args.steps}-seed{args.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     folders = {name: folder / flags.replace("--", "").replace(" ", "-") for name, flags in RUNS.items()}
     common = f"--steps {args.steps} --seed {args.seed}".split()
-    todo = [name for name in RUNS if not folders[name].exists()]
     processes: list[subprocess.Popen] = []
-    with ThreadPoolExecutor(args.jobs) as pool:
-        try:
-            futures = [pool.submit(train, folders[name], RUNS[name].split() + common, processes) for name in todo]
-            for future in tqdm(as_completed(futures), total=len(todo), desc="runs", unit="run"):
-                future.result()
-        except (KeyboardInterrupt, RuntimeError) as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()  # a run that ended already does not mind
-            if isinstance(error, RuntimeError):
-                cli.fail(str(error))
-            raise
-    found = {name: figures(folders[name]) for name in RUNS}
-    print(table({"cold start": next(iter(found.values()))[0]} | {name: after for name, (_, after) in found.items()}))
+    todo = {
+        name: partial(train, folders[name], flags.split() + common, processes)
+        for name, flags in RUNS.items()
+        if not folders[name].exists()
+    }
+    side_by_side(args.jobs, todo, processes)
+    found = {name: evaluations(folders[name]) for name in RUNS}
+    print(table({"cold start": next(iter(found.values()))[0]} | {name: rows[-1] for name, rows in found.items()}))
 
 
 if __name__ == "__main__":

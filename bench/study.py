@@ -1,0 +1,170 @@
+"""The paper in miniature: TAPO against GRPO on the toy, many seeds, with error bars.
+
+    python bench/study.py                       # 5 seeds, two runs side by side, a thread each
+    python bench/study.py --also "SFT on the constructions" "TAPO without OTS"      # names: bench/algorithms.py
+    python bench/study.py --rates 3e-5 1e-4 3e-4     # GRPO's learning rates on the first seed, to choose one
+
+A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
+learning rate, which was chosen for GRPO. Two comparisons: after the same number of steps, and after the same number of
+generated tokens. TAPO generates more a step, so GRPO goes on for --grpo-steps; its evaluations are interpolated to the
+tokens that TAPO took. What was stopped goes on with the same command.
+"""
+
+import json
+import platform
+import sys
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from algorithms import ROOT, RUNS, evaluations, program, side_by_side, train
+
+import cli
+from checkpoint import commit
+
+FIGURES = {
+    "pass@1": "pass@1",
+    "pass@4": "pass@4",
+    "greedy": "greedy",
+    "reflecting": "reflecting",
+    "dsr": "DSR",
+    "err": "ERR",
+    "tokens": "length",
+    "generated": "generated",
+    "seconds": "seconds",
+}
+T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, of 1 to 9 degrees of freedom
+
+
+def interval(values) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval over seeds (Student's t)."""
+    values = np.array([v for v in values if v is not None], dtype=float)
+    if len(values) < 2:
+        return values.mean().item() if len(values) else float("nan"), float("nan")
+    return values.mean().item(), T_975[min(len(values), 10) - 2] * values.std(ddof=1).item() / len(values) ** 0.5
+
+
+def at_step(rows: list[dict], step: int) -> dict:
+    """The evaluation after `step` steps."""
+    return next(row for row in rows if row["step"] == step)
+
+
+def at_tokens(rows: list[dict], tokens: float) -> dict:
+    """Every figure between the two evaluations around `tokens` generated ones, linearly; the last one beyond all."""
+    known = [row["generated"] for row in rows]
+    return {
+        name: np.interp(tokens, known, [row[name] for row in rows]).item()
+        if all(row[name] is not None for row in rows)
+        else None
+        for name in FIGURES
+    }
+
+
+def told(name: str, mean: float, half: float, sign: str = "") -> str:
+    """A figure with its interval, as a cell of a table."""
+    scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, (100, " %"))
+    digits = {"generated": 2, "seconds": 0}.get(name, 1)
+    return (
+        f"{scale * mean:{sign}.{digits}f} ± {scale * half:.{digits}f}{unit}" if half == half else f"{scale * mean:.1f}"
+    )
+
+
+def table(rows: dict[str, list[dict]], difference: tuple[str, str] | None = None) -> str:
+    """Mean and interval of each figure over seeds, a row each; and of the paired difference of two of the rows."""
+    lines = [["", *FIGURES.values()], ["---"] * (1 + len(FIGURES))]
+    for name, seeds in rows.items():
+        lines.append([name, *(told(f, *interval([row[f] for row in seeds])) for f in FIGURES)])
+    if difference:
+        one, two = (rows[name] for name in difference)
+        cells = []
+        for f in FIGURES:
+            pairs = [(a[f], b[f]) for a, b in zip(one, two) if None not in (a[f], b[f])]
+            cells.append(told(f, *interval([a - b for a, b in pairs]), "+"))
+        lines.append([f"**{difference[0]} - {difference[1]}**", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def draw(file: str, found: dict[str, list[list[dict]]], steps: int):
+    """pass@1 of each algorithm over steps and over generated tokens: mean, and the seeds as thin lines."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no figure: pip install matplotlib draws one")
+        return
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, x, label in zip(figure.subplots(1, 2, sharey=True), ("step", "generated"), ("steps", "generated tokens")):
+        for (name, seeds), colour in zip(found.items(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")):
+            for rows in seeds:
+                axes.plot([r[x] for r in rows], [100 * r["pass@1"] for r in rows], color=colour, alpha=0.35, lw=0.8)
+            mean = {k: np.mean([[r[k] for r in rows] for rows in seeds], axis=0) for k in (x, "pass@1")}
+            axes.plot(mean[x], 100 * mean["pass@1"], color=colour, lw=2, label=name)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].axvline(steps, color="grey", lw=0.8, ls=":")
+    figure.axes[0].set_ylabel("held-out pass@1, %")
+    figure.axes[0].legend(frameon=False)
+    figure.savefig(file, dpi=110)
+
+
+def machine() -> str:
+    """What this ran on, in a line."""
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(model)} cores of {model[0].partition(': ')[2] if model else platform.processor()}"
+
+
+def main():
+    """The program; see the module's docstring and --help."""
+    parser = cli.Parser("TAPO against GRPO on the toy, over seeds of cold start and training.")
+    parser.add_argument("--seeds", type=int, default=5, help="how many (default 5)")
+    parser.add_argument("--steps", type=int, default=50, help="training steps to compare at (default 50)")
+    parser.add_argument("--grpo-steps", type=int, default=120, help="steps of GRPO, for equal tokens (default 120)")
+    parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
+    parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these rates, on the first seed")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
+    parser.add_argument("--out", default="runs/study", help="where runs are kept (default runs/study)")
+    parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
+    args = parser.parse_args()
+    folder, processes = Path(args.out).resolve(), []
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(1 if args.rates else args.seeds)
+    starts = {seed: folder / f"coldstart-{seed}" for seed in seeds}
+    work = {
+        f"cold start {seed}": partial(program, start, ["coldstart.py", "--out", start, "--seed", seed], processes)
+        for seed, start in starts.items()
+        if not start.exists()
+    }
+    side_by_side(args.jobs, work, processes)
+    runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
+    runs = runs or {name: RUNS[name] for name in ("GRPO", "TAPO", *args.also)}
+    places = {(name, seed): folder / f"{flags.replace('--', '').replace(' ', '-')}-{seed}"
+              for name, flags in runs.items() for seed in seeds}  # fmt: skip
+    work = {}
+    for (name, seed), place in places.items():
+        if not place.exists():
+            steps = args.grpo_steps if name == "GRPO" else args.steps
+            given = f"--model {starts[seed]} --data toy --seed {seed} --steps {steps} --eval-every 10 {runs[name]}"
+            work[f"{name} {seed}"] = partial(train, place, given.split(), processes)
+    side_by_side(args.jobs, work, processes)
+
+    found = {name: [evaluations(places[name, seed]) for seed in seeds] for name in runs}
+    rows = {str(name): [at_step(e, args.steps) for e in seeds_of] for name, seeds_of in found.items()}
+    rows = {"cold start": [e[0] for e in next(iter(found.values()))]} | rows
+    where = f"{machine()}, torch {torch.__version__}, commit {commit()}, {date.today()}"
+    print(f"{len(seeds)} seeds, mean ± half of the 95 % interval; {where}\n\nafter {args.steps} steps\n")
+    print(table(rows, None if args.rates else ("TAPO", "GRPO")))
+    if not args.rates:
+        equal = [at_tokens(e, t["generated"]) for e, t in zip(found["GRPO"], rows["TAPO"])]
+        print("\nafter as many generated tokens as TAPO's\n")
+        print(table({"GRPO": equal, "TAPO": rows["TAPO"]}, ("TAPO", "GRPO")))
+    if args.keep:
+        raw = {"where": where, "steps": args.steps, "evaluations": {str(name): found[name] for name in found}}
+        Path(f"{args.keep}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+        draw(f"{args.keep}.png", {name: found[name] for name in found}, args.steps)
+
+
+if __name__ == "__main__":
+    cli.run(main)
