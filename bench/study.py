@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from algorithms import ROOT, RUNS, evaluations, program, side_by_side, train
+from algorithms import RUNS, evaluations, program, side_by_side, train
 
 import cli
 from checkpoint import commit
