@@ -34,7 +34,7 @@ import toy
 
 STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
-PLAIN, SYNTHESIS, DRILLS = 104, 40, 120
+PLAIN, SYNTHESIS, DRILLS = 104, 56, 120
 LEARNING_RATE, WARMUP = 3e-3, 50
 
 LEAST = 64  # IFT examples to learn the synthesis task from

@@ -43,7 +43,8 @@ RUNS = {
     "TAPO, m_max 1": "--m-max 1",
 }
 COLUMNS = {
-    "pass@1": "sampled",
+    "pass@1": "pass@1",
+    "pass@4": "pass@4",
     "greedy": "greedy",
     "reflecting": "reflecting",
     "dsr": "DSR",

@@ -21,22 +21,11 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from algorithms import RUNS, evaluations, program, side_by_side, train
+from algorithms import COLUMNS, RUNS, evaluations, program, side_by_side, train
 
 import cli
 from checkpoint import commit
 
-FIGURES = {
-    "pass@1": "pass@1",
-    "pass@4": "pass@4",
-    "greedy": "greedy",
-    "reflecting": "reflecting",
-    "dsr": "DSR",
-    "err": "ERR",
-    "tokens": "length",
-    "generated": "generated",
-    "seconds": "seconds",
-}
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, of 1 to 9 degrees of freedom
 
 
@@ -60,7 +49,7 @@ def at_tokens(rows: list[dict], tokens: float) -> dict:
         name: np.interp(tokens, known, [row[name] for row in rows]).item()
         if all(row[name] is not None for row in rows)
         else None
-        for name in FIGURES
+        for name in COLUMNS
     }
 
 
@@ -75,13 +64,13 @@ def told(name: str, mean: float, half: float, sign: str = "") -> str:
 
 def table(rows: dict[str, list[dict]], difference: tuple[str, str] | None = None) -> str:
     """Mean and interval of each figure over seeds, a row each; and of the paired difference of two of the rows."""
-    lines = [["", *FIGURES.values()], ["---"] * (1 + len(FIGURES))]
+    lines = [["", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
     for name, seeds in rows.items():
-        lines.append([name, *(told(f, *interval([row[f] for row in seeds])) for f in FIGURES)])
+        lines.append([name, *(told(f, *interval([row[f] for row in seeds])) for f in COLUMNS)])
     if difference:
         one, two = (rows[name] for name in difference)
         cells = []
-        for f in FIGURES:
+        for f in COLUMNS:
             pairs = [(a[f], b[f]) for a, b in zip(one, two) if None not in (a[f], b[f])]
             cells.append(told(f, *interval([a - b for a, b in pairs]), "+"))
         lines.append([f"**{difference[0]} - {difference[1]}**", *cells])
