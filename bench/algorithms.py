@@ -59,10 +59,8 @@ def program(folder: Path, command: list, processes: list[subprocess.Popen]):
     """Run one of our programs on one thread, its output into a log beside `folder`; RuntimeError when it fails."""
     log = folder.with_name(f"{folder.name}.log")
     with open(log, "a", encoding="utf-8") as file:
-        command = [sys.executable, *command]
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
+        command, env = [sys.executable, *map(str, command)], os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=env)
         processes.append(process)
     if process.wait():
         raise RuntimeError(f"{' '.join(command[1:])} ended with code {process.returncode}: see {log}")
