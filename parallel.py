@@ -2,8 +2,9 @@
 
     shard      every decoder layer and the rest are FSDP2 units: float32 master weights and optimiser state, split over
                the processes; on GPUs gathered in bfloat16 for compute, gradients reduced in float32
-    Rollouts   a whole copy of the weights in compute precision for the sampler. Decoding needs no communication, so
-               processes may decode different numbers of steps
+    WholeWeights
+               a copy of them in compute precision for the sampler. Decoding needs no communication, so processes may
+               decode different numbers of steps
     gather     what each process sampled, to all of them: each then computes the step's advantages and denominators
                from everything, exactly as one process does, and trains on its share of the micro-batches
     whole      one tensor, from the shards that processes hold
@@ -89,7 +90,7 @@ def like(tensor: torch.Tensor, shards: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(tensor, shards.device_mesh, shards.placements, src_data_rank=None)
 
 
-class Rollouts:
+class WholeWeights:
     """Whole weights to sample with, in compute precision: `model`. Where nothing is sharded and the precision is the
     policy's own (on a CPU) that is the policy itself, and nothing is copied."""
 

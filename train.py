@@ -6,9 +6,9 @@
 
 One step, as in the paper:
 
-    1. sample K responses to each of Q queries, verify them: G_orig
-    2. select pairs (y-, y+) of queries that are neither mastered nor out of reach             (TAPO; tapo.py)
-    3. let the policy rewrite each y- with y+ in sight; check, splice, verify: G_ref           (TAPO; reflect.py)
+    1. sample K responses to each of Q queries, verify them: G_orig                            (rollouts.py)
+    2. select pairs (y-, y+) of queries that are neither mastered nor out of reach             (tapo.py)
+    3. let the policy rewrite each y- with y+ in sight; check, splice, verify: G_ref           (reflect.py)
     4. advantages: of G_orig, and apart from them those of G_ref                               (grpo.py, tapo.py)
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
     6. one optimiser step, or with --epochs and --minibatches several
@@ -30,9 +30,7 @@ import copy
 import functools
 import math
 import random
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -52,8 +50,7 @@ import toy
 from checkpoint import Run
 from grpo import group_advantages, k3_kl, sequence_coefficients
 from opsd import OPSD
-from reflect import Construction, construct
-from sampler import Completion, Sampler
+from rollouts import Actor, Attempt, Rollout
 from tapo import (
     ORIG,
     REF,
@@ -62,61 +59,23 @@ from tapo import (
     one_group_advantages,
     ots_weights,
     reference_advantages,
-    select_candidates,
     tapo_loss,
 )
-from verifier import verify
 
 MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
-
-
-@dataclass
-class Rollout:
-    """A response to train on: a sampled one, a constructed one (G_ref), or a synthesis output (G_syn)."""
-
-    query: int  # which of the step's queries it belongs to
-    prompt: list[int]
-    ids: list[int]
-    text: str
-    reward: float
-    finished: bool = True
-    logprobs: list[float] | None = None  # the sampler's; a constructed response has none
-    group: int = ORIG
-    advantage: float = 0.0
-    coefficient: float = 0.0  # what one of its tokens counts in the loss
-    old: list[float] | None = None  # log-probabilities before the first of several optimiser steps
-    weights: list[float] | None = None  # OTS weights
-    teacher: list[int] | None = None  # the prompt under which OPSD's teacher scores it; None if it has none
 
 
 IDLE = Rollout(0, [0], [0], "", 0.0)  # stands in where a process has no micro-batch while others have: counts nothing
 
 
-@dataclass
-class Attempt:
-    """A construction that was tried: of what, and what became of it."""
-
-    query: int
-    problem: data.Problem
-    wrong: Rollout
-    right: Rollout
-    construction: Construction
-    output: Rollout | None = None  # of the synthesis task
-    rollout: Rollout | None = None  # y_ref, when it was kept
-
-
-class Trainer:
-    """A policy and what trains it, with a method for each part of a step. The model stays in evaluation mode: dropout
-    would part the trainer's log-probabilities from the sampler's."""
+class Trainer(Actor):
+    """An actor that learns, with a method for each part of a step. The model stays in evaluation mode: dropout would
+    part the trainer's log-probabilities from the sampler's."""
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
-        self.args, self.model, self.tokenizer, self.problems = args, model, tokenizer, problems
-        self.templates = evaluation.templates_for(tokenizer)
-        self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
-        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-        self.rollouts = parallel.Rollouts(model, device)
-        self.sampler = Sampler(self.rollouts.model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
-        self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
+        self.weights_to_sample = parallel.WholeWeights(model, device)
+        super().__init__(args, self.weights_to_sample.model, tokenizer, problems)
+        self.model = model
         self.reference = sharded(policy.Policy(copy.deepcopy(model).requires_grad_(False))) if args.kl else None
         kind = OPSD if args.algo == "opsd" else policy.Policy
         self.network = sharded(kind(model), args.gradient_checkpointing)
@@ -127,7 +86,7 @@ class Trainer:
     def restore(self, path: Path) -> int:
         """Take over a checkpoint's weights and optimiser state; returns its step."""
         step = checkpoint.restore(path, self.model, self.optimizer)
-        self.rollouts.refresh()
+        self.weights_to_sample.refresh()
         return step
 
     def step(self, number: int) -> tuple[dict, list[Attempt]]:
@@ -170,90 +129,6 @@ class Trainer:
         ref_advantages_M = reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, args.ref_baseline)
         return group_advantages(rewards_QK), ref_advantages_M
 
-    def roll_out(self, queries: list[int], number: int) -> dict | None:
-        """This process's part of G_orig and of the constructions, by query; None when it was told to stop."""
-        mine = dict(list(enumerate(queries))[parallel.rank() :: parallel.size()])
-        try:
-            with cli.interruptible():
-                groups = self.sample_groups(mine, number)
-                attempts = self.reflect(mine, groups, number) if self.args.algo in ("tapo", "sft") else []
-                if self.args.algo == "opsd":
-                    self.teach(mine, groups, number)
-        except KeyboardInterrupt:
-            return None
-        return {i: (groups[i], [attempt for attempt in attempts if attempt.query == i]) for i in mine}
-
-    def gathered(self, part: dict | None) -> tuple[list[list[Rollout]], list[Attempt]]:
-        """The parts of all processes, query by query. Raises KeyboardInterrupt when one of them was told to stop."""
-        parts = parallel.gather(None if cli.stopping() else part)
-        by_query = dict(sorted(item for part in parts for item in part.items()))
-        return [group for group, _ in by_query.values()], [a for _, tried in by_query.values() for a in tried]
-
-    def sample_groups(self, queries: dict[int, int], number: int) -> dict[int, list[Rollout]]:
-        """G_orig: K verified responses to each query."""
-        prompts = [self.prompts[q] for q in queries.values()]
-        sampled = self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
-        groups = {i: [] for i in queries}
-        for i, prompt, completions in zip(queries, prompts, sampled):
-            for c in completions:
-                judged = evaluation.judge(c, self.tokenizer, self.problems[queries[i]].answer, i)
-                rollout = Rollout(i, prompt, c.ids, judged.text, float(judged.correct), c.finished, c.logprobs)
-                groups[i].append(rollout)
-        return groups
-
-    def reflect(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int) -> list[Attempt]:
-        """G_ref and G_syn: the constructions tried, each with its outcome."""
-        args = self.args
-        bounds = (1, 1, args.k) if args.no_dcs else (args.n_pos, args.n_neg, args.m_max)
-        attempts, texts = [], []
-        for query, group in groups.items():
-            problem = self.problems[queries[query]]
-            correct_K, rng = [r.reward > 0 for r in group], random.Random(f"{args.seed} {number} {query}")
-            for _, negative, positive in select_candidates([correct_K], *bounds, rng):
-                wrong, right = group[negative], group[positive]
-                fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-                texts.append(self.templates.synthesis.format(**fields))
-                attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
-        prompts = data.prompt_ids(self.tokenizer, texts)
-        fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
-        outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
-        for i, [output] in zip(fitting, outputs):
-            self.construct(attempts[i], prompts[i], output)
-        return attempts
-
-    def construct(self, attempt: Attempt, prompt: list[int], output: Completion):
-        """Parse, check and splice a synthesis output; what is kept is verified like any response."""
-        wrong, said, reward = attempt.wrong, self.decode(output.ids), 0.0
-        attempt.construction = made = construct(
-            wrong.ids[:-1] if wrong.finished else wrong.ids,
-            said,
-            finished=output.finished,
-            decode=self.decode,
-            encode=self.encode,
-            eos_id=attempt.right.ids[-1],  # a right response ended, and so
-            max_tokens=self.args.max_new_tokens,
-            verbatim=not self.args.full_reconstruction,
-        )
-        if made.outcome == "kept":
-            text = made.prefix + made.turn
-            reward = float(verify(text, attempt.problem.answer))
-            attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, reward)
-        attempt.output = Rollout(attempt.query, prompt, output.ids, said, reward, output.finished, output.logprobs)
-
-    def teach(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int):
-        """OPSD: give each response its teacher's prompt, which holds another right response of the group, drawn at
-        random. A response of a group without one, or whose prompt does not fit the context, has no teacher."""
-        taught, texts = [], []
-        for query, group in groups.items():
-            rng = random.Random(f"{self.args.seed} {number} {query}")
-            for rollout in group:
-                if right := [other for other in group if other.reward > 0 and other is not rollout]:
-                    fields = {"question": self.problems[queries[query]].question, "right": rng.choice(right).text}
-                    texts.append(self.templates.teacher.format(**fields))
-                    taught.append(rollout)
-        for rollout, prompt in zip(taught, data.prompt_ids(self.tokenizer, texts)):
-            rollout.teacher = prompt if len(prompt) + len(rollout.ids) <= self.context else None
-
     def update(self, orig: list[Rollout], ref: list[Rollout], syn: list[Rollout], number: int) -> dict:
         """Optimiser steps on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig): one, or
         in each of --epochs passes one on each of --minibatches parts of the queries."""
@@ -268,7 +143,7 @@ class Trainer:
             self.freeze(rows)
         norms = [self.descend(part, tally) for part in parts]
         share(rows)
-        self.rollouts.refresh()
+        self.weights_to_sample.refresh()
         return tally.figures(parallel.total, norms)
 
     def descend(self, rows: list[Rollout], tally: metrics.Tally) -> float:
@@ -362,19 +237,6 @@ class Trainer:
             if mine[0] is not IDLE:
                 keep(mine, old=logprobs_N, weights=self.weights(logprobs_N, entropy_N))
         share(rows)
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
-
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
-
-    def sample(self, prompts, n: int, limit: int, number: int, progress: str) -> list[list[Completion]]:
-        seed = (self.args.seed << 32) + number
-        return self.sampler.sample(
-            prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed,
-            progress=progress if parallel.rank() == 0 else "",
-        )  # fmt: skip
 
     def evaluate(self, problems: list[data.Problem]) -> dict:
         """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""

@@ -54,7 +54,7 @@ def main(out: str, *flags: str):
     assert trainer.restore(checkpoint.newest(folder)) == 4
     trainer.optimizer.step = step
     restored = torch.cat([parallel.whole(p).flatten() for p in trainer.model.parameters()])
-    sampler = torch.cat([p.flatten() for p in trainer.rollouts.model.parameters()])
+    sampler = torch.cat([p.flatten() for p in trainer.weights_to_sample.model.parameters()])
     assert torch.equal(restored, weights) and torch.equal(sampler, weights)
     figures.append(trainer.update(*rollouts, 5))  # with the restored moments
     last = torch.cat([parallel.whole(p).flatten() for p in trainer.model.parameters()])
