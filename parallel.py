@@ -109,15 +109,19 @@ class WholeWeights:
                 mine.copy_(whole(theirs))
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM reached one of the processes, and all of them stop, at the same place."""
+
+
 def gather(part):
     """Every process's `part`, in the order of ranks. If one of them gives None, because it was told to stop, all of
-    them raise KeyboardInterrupt here: so they stop at the same place."""
+    them raise Stopped here."""
     parts = [part]
     if size() > 1:
         parts = [None] * size()
         dist.all_gather_object(parts, part)
     if any(p is None for p in parts):
-        raise KeyboardInterrupt
+        raise Stopped
     return parts
 
 

@@ -80,7 +80,7 @@ class Actor:
         return {i: (groups[i], [attempt for attempt in attempts if attempt.query == i]) for i in mine}
 
     def gathered(self, part: dict | None) -> tuple[list[list[Rollout]], list[Attempt]]:
-        """The parts of all processes, query by query. Raises KeyboardInterrupt when one of them was told to stop."""
+        """The parts of all processes, query by query. Raises parallel.Stopped when one of them was told to."""
         parts = parallel.gather(None if cli.stopping() else part)
         by_query = dict(sorted(item for part in parts for item in part.items()))
         return [group for group, _ in by_query.values()], [a for _, tried in by_query.values() for a in tried]

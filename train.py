@@ -245,13 +245,16 @@ class Trainer(Actor):
             rank, size, limit = parallel.rank(), parallel.size(), self.args.max_new_tokens
             sampling = {"max_new_tokens": limit, "temperature": temperature, "seed": self.args.seed}
             sampling["progress"] = "evaluation" if rank == 0 else ""
-            with cli.interruptible():
-                responses = evaluation.evaluate(
-                    self.sampler, self.tokenizer, self.templates, problems[rank::size], n, **sampling
-                )
-            for response in responses:
+            try:
+                with cli.interruptible():
+                    mine = evaluation.evaluate(
+                        self.sampler, self.tokenizer, self.templates, problems[rank::size], n, **sampling
+                    )
+            except KeyboardInterrupt:
+                mine = None
+            for response in mine or ():
                 response.problem = response.problem * size + rank
-            responses = [r for part in parallel.gather(responses) for r in part]
+            responses = [r for part in parallel.gather(mine) for r in part]
             return evaluation.summary(sorted(responses, key=lambda r: r.problem), tuple(k for k in (1, 4) if k <= n))
 
         return figures(self.args.eval_samples, self.args.temperature) | {"greedy": figures(1, 0.0)["pass@1"]}
@@ -319,7 +322,7 @@ def set_up(args, given: dict) -> tuple[Trainer, list[data.Problem], Run]:
         flags.settle(args, is_toy=True)
     run.name = f"{args.algo}-{'toy' if args.data == 'toy' else Path(args.data).stem}-seed{args.seed}"
     if args.model == "toy" and parallel.rank() == 0:
-        Trainer(args, toy.model(), toy.tokenizer(), problems)  # finds bad flags before the cold start is made
+        Actor(args, toy.model(), toy.tokenizer(), problems)  # finds bad flags before the cold start is made
         if not Path(toy.COLD_START).exists():
             print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
             coldstart.toy_coldstart(toy.COLD_START)
@@ -339,17 +342,15 @@ def main():
     """The program; see the module's docstring and --help."""
     args, given = flags.parse()
     parallel.start()
-    try:
-        with cli.bad_input():
-            trainer, held_out, run = set_up(args, given)
-            first = begin(args, trainer, run)
-        say(f"{args.algo} on {args.data}: {len(trainer.problems)} problems, steps {first + 1} to {args.steps}, "
-            f"{parallel.size()} processes, into {run.folder}")  # fmt: skip
-        with cli.bad_input(OSError), cli.uninterrupted():  # a full disk; and a stop waits for the end of an update
-            train(args, trainer, held_out, run, first)
-        say(metrics.next_steps(run.folder, args.algo, args.model, args.eval_data or args.data))
-    finally:
-        parallel.stop()
+    with cli.bad_input():
+        trainer, held_out, run = set_up(args, given)
+        first = begin(args, trainer, run)
+    scale = f"{len(trainer.problems)} problems, steps {first + 1} to {args.steps}, {parallel.size()} processes"
+    say(f"{args.algo} on {args.data}: {scale}, into {run.folder}")
+    with cli.bad_input(OSError), cli.uninterrupted():  # a full disk; and a stop waits for the end of an update
+        train(args, trainer, held_out, run, first)
+    say(metrics.next_steps(run.folder, args.algo, args.model, args.eval_data or args.data))
+    parallel.stop()
 
 
 def begin(args, trainer: Trainer, run: Run) -> int:
@@ -365,43 +366,49 @@ def begin(args, trainer: Trainer, run: Run) -> int:
 
 
 def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run, first: int):
-    """Measure, train, keep the policy whatever happens, measure again."""
+    """Measure, train, keep the policy, measure again."""
+    saved = [first] if first else []  # steps of which there is a checkpoint
 
     def save(step):
-        run.save(step, trainer.model, trainer.tokenizer, trainer.optimizer, args.keep_saves)
+        if step not in saved:
+            run.save(step, trainer.model, trainer.tokenizer, trainer.optimizer, args.keep_saves)
+            saved.append(step)
 
     def measure(step):
-        if held_out and not any(row["step"] == step for row in run.rows("evaluations.jsonl")):
+        known = parallel.gather(any(row["step"] == step for row in run.rows("evaluations.jsonl")))[0]
+        if held_out and not known:
             run.append("evaluations.jsonl", [{"step": step} | trainer.evaluate(held_out)])
 
-    done = saved = first
+    done = first
     failed = 0  # steps in a row without a finite gradient
     bar = tqdm(total=args.steps, initial=first, desc=args.algo, unit="step", disable=parallel.rank() > 0)
     try:
-        measure(0)
-        while done < args.steps:
-            figures, attempts = trainer.step(done)
-            done += 1
-            run.append("metrics.jsonl", [figures])
-            shown = metrics.trajectories(attempts, trainer.tokenizer, args.keep_trajectories)
-            run.append("trajectories.jsonl", [{"step": done} | row for row in shown])
-            bar.set_postfix_str(metrics.headline(figures))
-            bar.update()
-            failed = failed + 1 if figures["skipped"] else 0
-            if failed:
-                bar.write(f"step {done}: the gradient is not finite, so the policy was left as it was")
-            if failed == MAX_FAILED:
-                raise SystemExit(f"error: no finite gradient in {failed} steps in a row: lower --lr, look at the data")
-            if done % args.save_every == 0:
-                save(saved := done)
-            if args.eval_every and done % args.eval_every == 0:
-                measure(done)
-    finally:
-        bar.close()
-        if done > saved or not run.newest:
-            save(done)
+        with bar:
+            measure(0)
+            while done < args.steps and failed < MAX_FAILED:
+                figures, attempts = trainer.step(done)
+                done += 1
+                run.append("metrics.jsonl", [figures])
+                shown = metrics.trajectories(attempts, trainer.tokenizer, args.keep_trajectories)
+                run.append("trajectories.jsonl", [{"step": done} | row for row in shown])
+                bar.set_postfix_str(metrics.headline(figures))
+                bar.update()
+                failed = failed + 1 if figures["skipped"] else 0
+                if failed:
+                    bar.write(f"step {done}: the gradient is not finite, so the policy was left as it was")
+                if done % args.save_every == 0:
+                    save(done)
+                if args.eval_every and done % args.eval_every == 0:
+                    measure(done)
+        save(done)
         say(f"saved step {done}: {run.folder}/model")
-    measure(done)
+        if failed == MAX_FAILED:
+            raise SystemExit(f"error: no finite gradient in {failed} steps in a row: lower --lr, look at the data")
+        measure(done)
+    except parallel.Stopped:  # all processes are here, and no update is half done
+        save(done)
+        say(f"saved step {done}: go on with --resume --out {run.folder}")
+        raise
     if held_out and parallel.rank() == 0:
         rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
         print(metrics.closing(rows[0], rows[done]))

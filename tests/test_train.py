@@ -284,28 +284,6 @@ def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, caps
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "precious\n"
 
 
-def test_an_interrupted_run_keeps_its_model(real_path, tmp_path, monkeypatch, capsys):
-    steps = []
-
-    def step(self, number):
-        steps.append(number)
-        if number == 1:
-            raise KeyboardInterrupt
-        return original(self, number)
-
-    original = Trainer.step
-    monkeypatch.setattr(Trainer, "step", step)
-    monkeypatch.setattr("sys.argv", [
-        "train.py", "--model", str(real_path / "model"), "--data", str(real_path / "problems.jsonl"), "--n-neg", "2",
-        "--out", str(tmp_path / "run"), "--queries", "2", "--max-new-tokens", "30", "--max-synthesis-tokens", "99",
-    ])  # fmt: skip
-    with pytest.raises(SystemExit) as stopped:
-        cli.run(train.main)
-    assert stopped.value.code == 130 and steps == [0, 1]
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
-    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
-
-
 def test_a_step_without_a_finite_gradient_leaves_the_policy_alone():
     trainer = toy_trainer("--kl", "0")
     before = [p.detach().clone() for p in trainer.model.parameters()]
@@ -322,14 +300,18 @@ def test_a_step_without_a_finite_gradient_leaves_the_policy_alone():
 
 
 def test_a_full_disk_is_one_sentence(real_path, tmp_path, monkeypatch, capsys):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    original = Run.append
 
-    monkeypatch.setattr("checkpoint.Run.append", full)
+    def append(self, name, rows):
+        if name == "metrics.jsonl" and rows[0]["step"] == 2:
+            raise OSError(28, "No space left on device")
+        original(self, name, rows)
+
+    monkeypatch.setattr(Run, "append", append)
     given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", tmp_path / "run"]
-    sizes = ["--queries", 2, "--n-neg", 2, "--max-new-tokens", 30, "--max-synthesis-tokens", 60, "--steps", 1]
-    assert "No space left" in refused(monkeypatch, capsys, *given, *sizes)
-    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")  # what could be kept was
+    sizes = ["--queries", 2, "--n-neg", 2, "--max-new-tokens", 30, "--max-synthesis-tokens", 60, "--save-every", 1]
+    assert "No space left" in refused(monkeypatch, capsys, *given, *sizes, "--steps", 3)
+    AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")  # of step 1
 
 
 def test_a_stale_cold_start_is_noticed(tmp_path, monkeypatch, capsys):
