@@ -12,6 +12,7 @@ are the very ids that were sampled; counts.json, what became of every response a
 fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model starts from random weights.
 """
 
+import argparse
 import hashlib
 import json
 import math
@@ -36,6 +37,9 @@ STEPS, DRILL_SHARE = 420, 0.2
 # Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
 PLAIN, SYNTHESIS, DRILLS = 104, 56, 120
 LEARNING_RATE, WARMUP = 3e-3, 50
+# The synthesis task is learnt suddenly, on some seeds late: rounds of STEPS go on until this share of constructions is
+# valid.
+SKILL, ROUNDS = 0.6, 4
 
 LEAST = 64  # IFT examples to learn the synthesis task from
 
@@ -105,10 +109,10 @@ def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
         epoch += 1
 
 
-def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
+def toy_batches(tokenizer, seed: int | str) -> Iterable[list[Example]]:
     """The toy's cold-start examples, a batch a step. The synthesis task is learnt together with the y- and y+ of its
     prompt: that is where the network sees several attempts in a row."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # the seed of a later round is a text
     problems, _ = toy.problems()
     wrong_id = tokenizer.convert_tokens_to_ids("wrong")
     for step in range(STEPS):
@@ -123,7 +127,8 @@ def toy_batches(tokenizer, seed: int) -> Iterable[list[Example]]:
 
 def recipe() -> str:
     """What the toy's cold start was made with; kept in its config.json, so that a stale one is noticed."""
-    return f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {toy.TEMPLATES} {toy.SHAPE}"
+    sizes = f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {SKILL} {ROUNDS}"
+    return f"{sizes} {toy.TEMPLATES} {toy.SHAPE}"
 
 
 def toy_coldstart(folder: str | Path, seed: int = 0):
@@ -131,8 +136,22 @@ def toy_coldstart(folder: str | Path, seed: int = 0):
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
     model.config.toy_recipe = recipe()
-    finetune(model, toy_batches(tokenizer, seed), STEPS, LEARNING_RATE, WARMUP)
+    for number in range(ROUNDS):
+        batches = toy_batches(tokenizer, f"{seed} round {number}" if number else seed)
+        finetune(model, batches, STEPS, LEARNING_RATE, WARMUP)
+        valid = toy_skill(model, tokenizer)
+        print(f"{100 * valid:.0f} % of its constructions are valid", flush=True)
+        if valid >= SKILL:
+            break
     policy.save(model, tokenizer, folder)
+
+
+def toy_skill(model, tokenizer) -> float:
+    """The share of valid constructions among those that the model tries on some of the toy's problems."""
+    args = argparse.Namespace(slots=512, k=8, m_max=4, seed=0, temperature=1.0, shots=False)
+    args.max_new_tokens, args.max_synthesis_tokens = toy.MAX_NEW_TOKENS, 96
+    _, _, counts = examples.Maker(args, model, tokenizer, toy.problems()[0]).make(0)
+    return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
 
 
 def same_settings(file: Path, settings: dict):
