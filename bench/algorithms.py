@@ -26,9 +26,7 @@ ROOT = Path(__file__).parents[1]
 RUNS = {
     "GRPO": "--algo grpo",
     "TAPO": "--algo tapo",
-    "OPSD, forward KL": "--algo opsd --opsd-beta 0",
-    "OPSD, JSD 0.5": "--algo opsd --opsd-beta 0.5",
-    "OPSD, reverse KL": "--algo opsd --opsd-beta 1",
+    "OPSD": "--algo opsd",
     "SFT on the constructions": "--algo sft",
     "TAPO without DCS": "--no-dcs",
     "TAPO without DAE": "--no-dae",
