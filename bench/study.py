@@ -5,9 +5,9 @@
     python bench/study.py --rates 3e-5 1e-4 3e-4     # GRPO's learning rates on the first seed, to choose one
 
 A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
-learning rate, which was chosen for GRPO. Two comparisons: after the same number of steps, and after the same number of
-generated tokens. TAPO generates more a step, so GRPO goes on for --grpo-steps; its evaluations are interpolated to the
-tokens that TAPO took. What was stopped goes on with the same command.
+learning rate, which was chosen for GRPO. Two comparisons: after the same numbers of steps, and after the same number of
+generated tokens. TAPO generates more a step, so GRPO goes on for --grpo-steps; the evaluations of each are interpolated
+to the tokens that both took. What was stopped goes on with the same command.
 """
 
 import json
@@ -43,14 +43,15 @@ def at_step(rows: list[dict], step: int) -> dict:
 
 
 def at_tokens(rows: list[dict], tokens: float) -> dict:
-    """Every figure between the two evaluations around `tokens` generated ones, linearly; the last one beyond all."""
-    known = [row["generated"] for row in rows]
-    return {
-        name: np.interp(tokens, known, [row[name] for row in rows]).item()
-        if all(row[name] is not None for row in rows)
-        else None
-        for name in COLUMNS
-    }
+    """Every figure, linearly between the two evaluations around `tokens` generated ones; None where one of them is."""
+    i = next((i for i, row in enumerate(rows) if row["generated"] >= tokens and i), len(rows) - 1)
+    before, after = rows[i - 1], rows[i]
+    share = (tokens - before["generated"]) / (after["generated"] - before["generated"])
+    figures = {}
+    for name in COLUMNS:
+        known = before[name] is not None and after[name] is not None
+        figures[name] = before[name] + share * (after[name] - before[name]) if known else None
+    return figures
 
 
 def told(name: str, mean: float, half: float, sign: str = "") -> str:
@@ -77,7 +78,7 @@ def table(rows: dict[str, list[dict]], difference: tuple[str, str] | None = None
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def draw(file: str, found: dict[str, list[list[dict]]], steps: int):
+def draw(file: str, found: dict[str, list[list[dict]]]):
     """pass@1 of each algorithm over steps and over generated tokens: mean, and the seeds as thin lines."""
     try:
         from matplotlib.figure import Figure
@@ -93,7 +94,6 @@ def draw(file: str, found: dict[str, list[list[dict]]], steps: int):
             axes.plot(mean[x], 100 * mean["pass@1"], color=colour, lw=2, label=name)
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
-    figure.axes[0].axvline(steps, color="grey", lw=0.8, ls=":")
     figure.axes[0].set_ylabel("held-out pass@1, %")
     figure.axes[0].legend(frameon=False)
     figure.savefig(file, dpi=110)
@@ -109,8 +109,9 @@ def main():
     """The program; see the module's docstring and --help."""
     parser = cli.Parser("TAPO against GRPO on the toy, over seeds of cold start and training.")
     parser.add_argument("--seeds", type=int, default=5, help="how many (default 5)")
-    parser.add_argument("--steps", type=int, default=50, help="training steps to compare at (default 50)")
-    parser.add_argument("--grpo-steps", type=int, default=120, help="steps of GRPO, for equal tokens (default 120)")
+    parser.add_argument("--steps", type=int, default=80, help="training steps (default 80)")
+    parser.add_argument("--at", type=int, nargs="+", default=[50, 80], help="steps to compare at (default 50 80)")
+    parser.add_argument("--grpo-steps", type=int, default=110, help="steps of GRPO, for equal tokens (default 110)")
     parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
     parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these rates, on the first seed")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
@@ -140,19 +141,21 @@ def main():
     side_by_side(args.jobs, work, processes)
 
     found = {name: [evaluations(places[name, seed]) for seed in seeds] for name in runs}
-    rows = {str(name): [at_step(e, args.steps) for e in seeds_of] for name, seeds_of in found.items()}
-    rows = {"cold start": [e[0] for e in next(iter(found.values()))]} | rows
     where = f"{machine()}, torch {torch.__version__}, commit {commit()}, {date.today()}"
-    print(f"{len(seeds)} seeds, mean ± half of the 95 % interval; {where}\n\nafter {args.steps} steps\n")
-    print(table(rows, None if args.rates else ("TAPO", "GRPO")))
-    if not args.rates:
-        equal = [at_tokens(e, t["generated"]) for e, t in zip(found["GRPO"], rows["TAPO"])]
-        print("\nafter as many generated tokens as TAPO's\n")
-        print(table({"GRPO": equal, "TAPO": rows["TAPO"]}, ("TAPO", "GRPO")))
+    print(f"{len(seeds)} seeds, mean ± half of the 95 % interval; {where}")
+    pair = None if args.rates else ("TAPO", "GRPO")
+    start = {"cold start": [e[0] for e in next(iter(found.values()))]}
+    for step in args.at:
+        rows = {str(name): [at_step(e, step) for e in runs_of] for name, runs_of in found.items()}
+        print(f"\nafter {step} steps\n\n{table(start | rows, pair)}")
+    if pair:
+        both = [min(found[name][seed][-1]["generated"] for name in pair) for seed in seeds]
+        rows = {name: [at_tokens(e, tokens) for e, tokens in zip(found[name], both)] for name in pair}
+        print(f"\nafter the same number of generated tokens\n\n{table(rows, pair)}")
     if args.keep:
-        raw = {"where": where, "steps": args.steps, "evaluations": {str(name): found[name] for name in found}}
+        raw = {"where": where, "evaluations": {str(name): found[name] for name in found}}
         Path(f"{args.keep}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
-        draw(f"{args.keep}.png", {name: found[name] for name in found}, args.steps)
+        draw(f"{args.keep}.png", {name: found[name] for name in found})
 
 
 if __name__ == "__main__":
