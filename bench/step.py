@@ -8,7 +8,8 @@ tokens (no token ends one), the same reward function, AdamW, no KL, one optimise
 would choose on a CPU: the batch that is fastest of those tried. The first step is not counted; the median of the rest
 is.
 
-The second comparison is on the toy, from its cold start: seconds of a step over tokens generated plus trained on.
+The second comparison is on the toy, from its cold start: seconds of a step over tokens generated plus trained on, and
+over all that pass through the network (forwards of the KL's reference are not counted).
 """
 
 import argparse
@@ -132,18 +133,33 @@ def trl(steps: int, batch: int) -> list[float]:
     return [b - a for a, b in pairwise(ends)]
 
 
-def toy_cost(algo: str, steps: int) -> tuple[float, int]:
-    """Microseconds of a step for each token generated and trained on, and how many those are, on the toy."""
+def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
+    """Microseconds of a step on the toy for each token generated or trained on; for each token that passes through the
+    network, prompts included; and how many are generated or trained on a step."""
     args, _ = flags.parse(["--algo", algo])
     flags.settle(args, is_toy=True)
     trainer = Trainer(args, *policy.load(str(ROOT / toy.COLD_START)), toy.problems()[0])
+    sample, loss, passed = trainer.sampler.sample, trainer.loss, []
+
+    def sample_and_count(*given, **more):
+        groups = sample(*given, **more)
+        passed.append(trainer.sampler.stats.prefill_tokens + trainer.sampler.stats.decode_tokens)
+        return groups
+
+    def loss_and_count(rows, *given):
+        passed.append(sum(len(r.prompt) + len(r.ids) for r in rows))
+        return loss(rows, *given)
+
+    trainer.sampler.sample, trainer.loss = sample_and_count, loss_and_count
     seconds, tokens = 0.0, 0
     for number in range(steps + 1):
         figures, _ = trainer.step(number)
-        if number:
-            seconds += figures["seconds_sampling"] + figures["seconds_training"]
-            tokens += figures["tokens_sampled"] + figures["tokens_synthesised"] + figures["tokens_trained"]
-    return 1e6 * seconds / tokens, tokens // steps
+        if not number:
+            passed.clear()
+            continue
+        seconds += figures["seconds_sampling"] + figures["seconds_training"]
+        tokens += figures["tokens_sampled"] + figures["tokens_synthesised"] + figures["tokens_trained"]
+    return 1e6 * seconds / tokens, 1e6 * seconds / sum(passed), tokens // steps
 
 
 def main():
@@ -163,8 +179,9 @@ def main():
         print(f"ours takes {mine / theirs:.2f} of trl's time")
     if not (ROOT / toy.COLD_START).exists():
         raise SystemExit(f"the toy's cold start is not there: python coldstart.py makes it, in {toy.COLD_START}")
-    (grpo, grpo_tokens), (tapo, tapo_tokens) = (toy_cost(algo, 3) for algo in ("grpo", "tapo"))
-    print(f"on the toy, for each token: GRPO {grpo:.1f} us ({grpo_tokens} a step), TAPO {tapo:.1f} us ({tapo_tokens})")
+    for algo in ("grpo", "tapo"):
+        each, passed, tokens = toy_cost(algo, 3)
+        print(f"on the toy, {algo}: {tokens} tokens a step, {each:.1f} us each; {passed:.1f} us with prompts counted")
 
 
 if __name__ == "__main__":
