@@ -5,7 +5,7 @@
     python bench/study.py --rates 3e-5 1e-4 3e-4     # GRPO's learning rates on the first seed, to choose one
 
 A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
-learning rate, which was chosen for GRPO. Two comparisons: after the same numbers of steps, and after the same number of
+learning rate. Two comparisons: after the same numbers of steps, and after the same number of
 generated tokens. TAPO generates more a step, so GRPO goes on for --grpo-steps; the evaluations of each are interpolated
 to the tokens that both took. What was stopped goes on with the same command.
 """
