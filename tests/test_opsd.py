@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from tiny import make_model
+from tiny import WidestTable, make_model
 
 from opsd import OPSD, divergence
 from policy import Policy
@@ -123,21 +123,11 @@ def test_no_gradient_comes_through_the_teacher():
 def test_peak_memory_is_one_chunk_of_logits():
     """No tensor with a vocabulary axis and more rows than a chunk is ever made, forward or backward."""
     vocab, chunk = 997, 16
-    model, widest = make_model(vocab=vocab), 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            nonlocal widest
-            out = operator(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, (tuple, list)) else [out]:
-                if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.shape[-1] == vocab:
-                    widest = max(widest, tensor.numel() // vocab)
-            return out
-
-    with Watch():
+    model = make_model(vocab=vocab)
+    with WidestTable(vocab) as watch:
         found, _, _ = OPSD(model, chunk)([[1, 2]] * 4, [[5, 6, 7, 1, 2]] * 4, [[3] * 50] * 4)
         found.mean().backward()
-    assert widest == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
+    assert watch.rows == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
 
 
 def test_beta_is_between_its_ends():

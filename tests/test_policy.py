@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from tiny import logprobs_one_at_a_time, make_model, make_tokenizer
+from tiny import WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 import policy
@@ -80,24 +80,13 @@ def test_peak_memory_is_one_chunk_of_logits():
     vocab, chunk = 997, 16
     model = make_model(vocab=vocab)
     prompts, responses = [[1, 2]] * 4, [[3] * 50] * 4
-    widest = 0
-
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            nonlocal widest
-            out = operator(*args, **(kwargs or {}))
-            for tensor in out if isinstance(out, (tuple, list)) else [out]:
-                if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.shape[-1] == vocab:
-                    widest = max(widest, tensor.numel() // vocab)
-            return out
-
-    with Watch():
+    with WidestTable(vocab) as watch:
         logprobs, _ = Policy(model, chunk)(prompts, responses)
         logprobs.sum().backward()
-    assert widest == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
-    with Watch():
+    assert watch.rows == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
+    with watch:
         model(torch.tensor([[1] * 50] * 4))
-    assert widest >= 200  # the plain way: what the watch would have seen
+    assert watch.rows >= 200  # the plain way: what the watch would have seen
 
 
 def test_micro_batches_hold_every_row_once_within_the_budget():

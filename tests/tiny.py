@@ -58,3 +58,18 @@ def logprobs_one_at_a_time(model, prompt, ids, temperature):
     logits = model.double()(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1] / temperature
     table = logits.log_softmax(-1)
     return table.gather(-1, torch.tensor(ids)[:, None])[:, 0], -(table.exp() * table).sum(-1)
+
+
+class WidestTable(torch.utils._python_dispatch.TorchDispatchMode):
+    """While it is entered: `rows`, the most rows of any tensor with a vocabulary axis that was made."""
+
+    def __init__(self, vocab):
+        super().__init__()
+        self.vocab, self.rows = vocab, 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.shape[-1] == self.vocab:
+                self.rows = max(self.rows, tensor.numel() // self.vocab)
+        return out
