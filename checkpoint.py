@@ -139,7 +139,7 @@ class Run:
         """Drop what was logged after `step`, which is about to happen again, and a line torn by a crash."""
         for name in LOGS if parallel.rank() == 0 else ():
             rows = [row for row in self.rows(name) if row["step"] <= step]
-            jsonl.write(self.folder / name, "".join(map(jsonl.line, rows)))
+            jsonl.rewrite(self.folder / name, rows)
 
     def rows(self, name: str) -> list[dict]:
         """The rows of a log."""

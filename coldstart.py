@@ -27,6 +27,7 @@ from tqdm import tqdm
 import checkpoint
 import cli
 import data
+import eval as evaluation
 import examples
 import jsonl
 import parallel
@@ -170,9 +171,8 @@ def same_settings(file: Path, settings: dict):
 
 def make(args, folder: Path):
     """Make the examples in `folder`, or what is not there of them. Raises ValueError when almost nothing came out."""
-    problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
-    device = parallel.device()
-    model, tokenizer = policy.load(args.model, device, torch.float32 if device == "cpu" else torch.bfloat16)
+    problems = evaluation.load_problems(args.data, held_out=False)
+    model, tokenizer = policy.load(args.model, parallel.device(), parallel.precision())
     is_toy = toy.speaks(tokenizer)
     if is_toy and args.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")

@@ -75,9 +75,9 @@ def evaluate(
     ]
 
 
-def load_problems(name: str) -> list[data.Problem]:
-    """The problems of a set, or the toy's held-out ones."""
-    return toy.problems()[1] if name == "toy" else data.load(name)
+def load_problems(name: str, held_out: bool = True) -> list[data.Problem]:
+    """The problems of a set; of the toy those held out, or those to train on."""
+    return toy.problems()[1 if held_out else 0] if name == "toy" else data.load(name)
 
 
 def templates_for(tokenizer) -> data.Templates:
@@ -105,7 +105,7 @@ def rescore(path: str, out: str | None) -> str:
         changed += again.correct != row["correct"]
         row |= {"final": again.final, "correct": again.correct, "reflects": again.reflects}
     if out:
-        jsonl.write(Path(out), "".join(map(jsonl.line, rows)))
+        jsonl.rewrite(Path(out), rows)
     return f"{table(figures_of(rows))}\n{changed} of {len(rows)} verdicts changed"
 
 
@@ -120,10 +120,9 @@ class Evaluation:
         self.sets = {data.label(name): load_problems(name) for name in args.data}
         if len(self.sets) < len(args.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
-        device = parallel.device()
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        dtype = parallel.precision()
         template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
-        model, self.tokenizer = policy.load(toy.COLD_START if args.model == "toy" else args.model, device, dtype)
+        model, self.tokenizer = policy.load(toy.folder(args.model), parallel.device(), dtype)
         self.tokenizer.chat_template = template or self.tokenizer.chat_template
         self.templates = templates_for(self.tokenizer)
         self.chat = {"enable_thinking": args.thinking == "on"} if args.thinking else {}
@@ -193,7 +192,7 @@ class Evaluation:
 def folder_for(args, settings: dict) -> Path:
     """The folder of this evaluation: --out, or the first runs/eval-MODEL-N that is free or holds just this one. Raises
     ValueError when --out holds something else."""
-    path = Path(toy.COLD_START if args.model == "toy" else args.model)
+    path = Path(toy.folder(args.model))
     name = path.parent.name if path.name == "model" else path.name
     for folder in [Path(args.out)] if args.out else (Path("runs") / f"eval-{name}-{i}" for i in count(1)):
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):

@@ -169,4 +169,4 @@ def cut(file: Path, length: int):
     rows = jsonl.read(file)
     if len(rows) < length:
         raise ValueError(f"{file} has lost rows since it was written: begin anew in another folder")
-    jsonl.write(file, "".join(map(jsonl.line, rows[:length])))
+    jsonl.rewrite(file, rows[:length])

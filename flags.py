@@ -111,13 +111,11 @@ def parse(argv: list[str] | None = None) -> tuple[argparse.Namespace, dict]:
 def take_over(args: argparse.Namespace, given: dict, stored: dict):
     """Give `args` the flags of the run that is resumed. Raises ValueError when one that was given contradicts it."""
     for name, value in stored.items():
-        if name in MAY_CHANGE and name in given:
-            continue
-        if name in given and given[name] != value and name not in MAY_CHANGE:
+        if name not in given:
+            setattr(args, name, value)
+        elif given[name] != value and name not in MAY_CHANGE:
             flag = "--" + name.replace("_", "-")
             raise ValueError(f"{flag} {given[name]} contradicts the run in {args.out}, which has {value}: leave it out")
-        if name not in ("out", "resume"):
-            setattr(args, name, value)
 
 
 def settle(args: argparse.Namespace, is_toy: bool):

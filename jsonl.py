@@ -29,6 +29,11 @@ def append(file: Path, rows: list[dict]):
         _to_disk(handle, "".join(map(line, rows)))
 
 
+def rewrite(file: Path, rows: list[dict]):
+    """Make these rows the whole of a log."""
+    write(file, "".join(map(line, rows)))
+
+
 def write(file: Path, text: str):
     """Write a file that appears, or is replaced, whole or not at all."""
     scratch = file.with_name(f".{file.name}.new")

@@ -48,6 +48,11 @@ def device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
+def precision() -> torch.dtype:
+    """What it computes in, where nothing is trained: bfloat16 on a GPU, float32 on a CPU."""
+    return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+
+
 def rank() -> int:
     """This process's number; 0 without a group."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -98,8 +103,7 @@ class WholeWeights:
         """To be made before `shard`, from the whole policy."""
         self.policy, self.model = policy_model, policy_model
         if dist.is_initialized():
-            dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-            self.model = copy.deepcopy(policy_model).to(device, dtype).requires_grad_(False)
+            self.model = copy.deepcopy(policy_model).to(device, precision()).requires_grad_(False)
 
     @torch.no_grad()
     def refresh(self):

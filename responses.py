@@ -49,7 +49,7 @@ def collect(folder: Path, n: int) -> list[dict]:
     rows = read(folder)
     complete = {(row["data"], row["problem"]) for row in rows if row["sample"] == n - 1}
     rows = [row for row in rows if (row["data"], row["problem"]) in complete]
-    jsonl.write(folder / "responses.jsonl", "".join(map(jsonl.line, rows)))
+    jsonl.rewrite(folder / "responses.jsonl", rows)
     for part in folder.glob("part-*.jsonl"):
         part.unlink()
     return rows

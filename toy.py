@@ -4,9 +4,9 @@ A question is an equation; a response guesses x, computes, judges its guess, and
 
     4 * x + 8 = 44          try 10 : 40 + 8 = 48 high ; \\boxed{ 10 }
 
-To check a guess is easy, to guess is hard: after the cold start about a third of the sampled guesses are right. No
-demonstration ever corrects itself, so plain GRPO can only sharpen the guess. The second skill of the cold start, the
-synthesis task of reflect.py, shows y- up to its failed judgement and then a turn:
+To check a guess is easy, to guess is hard: about a third of the demonstrated guesses are right. No demonstration ever
+corrects itself, so plain GRPO can only sharpen the guess. The second skill of the cold start, the synthesis task of
+reflect.py, shows y- up to its failed judgement and then a turn:
 
     ... try 10 : 40 + 8 = 48 high ; wait 10 is high ; try 9 : 36 + 8 = 44 ok ; \\boxed{ 9 }
 
@@ -57,6 +57,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     made = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", pad_token="<pad>")
     made.chat_template = "<user> {{ messages[0]['content'] }} <assistant>"
     return made
+
+
+def folder(model: str) -> str:
+    """Where a model is that may be named toy: the toy's is its cold start."""
+    return COLD_START if model == "toy" else model
 
 
 def speaks(tokenizer) -> bool:

@@ -63,8 +63,6 @@ from tapo import (
 )
 
 MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
-
-
 IDLE = Rollout(0, [0], [0], "", 0.0)  # stands in where a process has no micro-batch while others have: counts nothing
 
 
@@ -192,7 +190,8 @@ class Trainer(Actor):
         *divergences, logprobs_N, entropy_N = self.forward(rows)
         if rows[0].old is None:
             old_N, weights_N = logprobs_N.detach(), self.weights(logprobs_N, entropy_N)
-            keep(rows, weights=weights_N)
+            if rows[0].group == REF:
+                keep(rows, weights=weights_N)  # to be looked at beside the trajectory
         else:
             old_N = torch.tensor([x for r in rows for x in r.old], device=device)
             weights_N = torch.tensor([x for r in rows for x in r.weights], device=device)
@@ -264,9 +263,17 @@ def sharded(network: policy.Policy, gradient_checkpointing: bool = False) -> pol
     """The network, whose weights are from now on shards where there are several processes."""
     layers = policy.decoder_layers(network.model)
     for layer in layers if gradient_checkpointing else ():
-        layer.forward = functools.partial(torch_checkpoint, layer.forward, use_reentrant=False)
+        layer.forward = functools.partial(recomputed, layer.forward)
     parallel.shard(network, layers)
     return network
+
+
+def recomputed(forward, *args, **kwargs):
+    """A layer's output, whose activations are computed again in the backward. Sampling needs none: one process samples
+    with these very layers, which a CUDA graph cannot capture while random states are saved."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return torch_checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def keep(rows: list[Rollout], **values_N):
@@ -315,7 +322,7 @@ def set_up(args, given: dict) -> tuple[Trainer, list[data.Problem], Run]:
     run = Run(args.out, "", args.resume)
     if args.resume:
         flags.take_over(args, given, run.flags)
-    problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
+    problems = evaluation.load_problems(args.data, held_out=False)
     measured = args.eval_data or ("toy" if args.data == "toy" else None)
     held_out = evaluation.load_problems(measured) if measured else []
     if args.model == "toy":
@@ -327,7 +334,7 @@ def set_up(args, given: dict) -> tuple[Trainer, list[data.Problem], Run]:
             print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
             coldstart.toy_coldstart(toy.COLD_START)
     parallel.gather("the cold start is there")
-    path = toy.COLD_START if args.model == "toy" else args.model
+    path = toy.folder(args.model)
     tokenizer = policy.load_tokenizer(path)
     flags.settle(args, toy.speaks(tokenizer))
     model = policy.load_model(path)

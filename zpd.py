@@ -9,7 +9,6 @@ never made twice: the same command goes on after an interruption, with more prob
 
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 import cli
@@ -37,7 +36,7 @@ def estimate(sampler, tokenizer, problems: list[data.Problem], file: Path, setti
                 )
         done.add((row["problem"], row["answer"]))
     if file.exists():
-        jsonl.write(file, "".join(map(jsonl.line, rows)))  # without a line that was torn
+        jsonl.rewrite(file, rows)  # without a line that was torn
     todo = [p for p in dict.fromkeys(problems) if (p.question, p.answer) not in done]
     sampling = {name: settings[name] for name in ("max_new_tokens", "temperature", "seed")}
     templates = evaluation.templates_for(tokenizer)
@@ -60,7 +59,7 @@ def keep(file: Path, out: Path, problems: list[data.Problem], low: float, high: 
     wanted = {(p.question, p.answer) for p in problems}
     rows = [row for row in jsonl.read(file) if (row["problem"], row["answer"]) in wanted]
     kept = [row for row in rows if low <= row["accuracy"] <= high]
-    jsonl.write(out, "".join(map(jsonl.line, kept)))
+    jsonl.rewrite(out, kept)
     too_hard, too_easy = (
         sum(map(test, rows)) for test in (lambda r: r["accuracy"] < low, lambda r: r["accuracy"] > high)
     )
@@ -90,10 +89,8 @@ def main():
     if out.exists() and not estimates.exists():
         cli.fail(f"{out} exists already, and no estimates beside it: name another file with --out")
     with cli.bad_input():
-        problems = toy.problems()[0] if args.data == "toy" else data.load(args.data)
-        device = parallel.device()
-        path, dtype = toy.COLD_START if args.model == "toy" else args.model, torch.bfloat16
-        model, tokenizer = policy.load(path, device, torch.float32 if device == "cpu" else dtype)
+        problems = evaluation.load_problems(args.data, held_out=False)
+        model, tokenizer = policy.load(toy.folder(args.model), parallel.device(), parallel.precision())
         limit = args.max_new_tokens or (toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192)
         sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
         prompts = evaluation.prompts_of(problems, tokenizer, evaluation.templates_for(tokenizer))

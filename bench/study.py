@@ -2,12 +2,12 @@
 
     python bench/study.py                       # 5 seeds, two runs side by side, a thread each
     python bench/study.py --also "SFT on the constructions" "TAPO without OTS"      # names: bench/algorithms.py
-    python bench/study.py --rates 3e-5 1e-4 3e-4     # GRPO's learning rates on the first seed, to choose one
+    python bench/study.py --rates 1e-4 2e-4 4e-4     # instead: GRPO alone with each of these rates, to choose one
 
 A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
-learning rate. Two comparisons: after the same numbers of steps, and after the same number of
-generated tokens. TAPO generates more a step, so GRPO goes on for --grpo-steps; the evaluations of each are interpolated
-to the tokens that both took. What was stopped goes on with the same command.
+learning rate. Two comparisons: after the same numbers of steps, and after the same number of generated tokens. TAPO
+generates more a step, so GRPO goes on for --grpo-steps; the evaluations of each are interpolated to the tokens that
+both took. What was stopped goes on with the same command.
 """
 
 import json
@@ -108,20 +108,19 @@ def machine() -> str:
 def main():
     """The program; see the module's docstring and --help."""
     parser = cli.Parser("TAPO against GRPO on the toy, over seeds of cold start and training.")
-    parser.add_argument("--seeds", type=int, default=5, help="how many (default 5)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="default 0 1 2 3 4")
     parser.add_argument("--steps", type=int, default=80, help="training steps (default 80)")
     parser.add_argument("--at", type=int, nargs="+", default=[50, 80], help="steps to compare at (default 50 80)")
     parser.add_argument("--grpo-steps", type=int, default=110, help="steps of GRPO, for equal tokens (default 110)")
     parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
-    parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these rates, on the first seed")
+    parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these learning rates")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
     parser.add_argument("--out", default="runs/study", help="where runs are kept (default runs/study)")
     parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
     args = parser.parse_args()
     folder, processes = Path(args.out).resolve(), []
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(1 if args.rates else args.seeds)
-    starts = {seed: folder / f"coldstart-{seed}" for seed in seeds}
+    starts = {seed: folder / f"coldstart-{seed}" for seed in args.seeds}
     work = {
         f"cold start {seed}": partial(program, start, ["coldstart.py", "--out", start, "--seed", seed], processes)
         for seed, start in starts.items()
@@ -131,7 +130,7 @@ def main():
     runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     runs = runs or {name: RUNS[name] for name in ("GRPO", "TAPO", *args.also)}
     places = {(name, seed): folder / f"{flags.replace('--', '').replace(' ', '-')}-{seed}"
-              for name, flags in runs.items() for seed in seeds}  # fmt: skip
+              for name, flags in runs.items() for seed in args.seeds}  # fmt: skip
     work = {}
     for (name, seed), place in places.items():
         if not place.exists():
@@ -140,20 +139,20 @@ def main():
             work[f"{name} {seed}"] = partial(train, place, given.split(), processes)
     side_by_side(args.jobs, work, processes)
 
-    found = {name: [evaluations(places[name, seed]) for seed in seeds] for name in runs}
+    found = {name: [evaluations(places[name, seed]) for seed in args.seeds] for name in runs}
     where = f"{machine()}, torch {torch.__version__}, commit {commit()}, {date.today()}"
-    print(f"{len(seeds)} seeds, mean ± half of the 95 % interval; {where}")
+    print(f"seeds {' '.join(map(str, args.seeds))}, mean ± half of the 95 % interval; {where}")
     pair = None if args.rates else ("TAPO", "GRPO")
     start = {"cold start": [e[0] for e in next(iter(found.values()))]}
     for step in args.at:
         rows = {str(name): [at_step(e, step) for e in runs_of] for name, runs_of in found.items()}
         print(f"\nafter {step} steps\n\n{table(start | rows, pair)}")
     if pair:
-        both = [min(found[name][seed][-1]["generated"] for name in pair) for seed in seeds]
+        both = [min(found[name][i][-1]["generated"] for name in pair) for i in range(len(args.seeds))]
         rows = {name: [at_tokens(e, tokens) for e, tokens in zip(found[name], both)] for name in pair}
         print(f"\nafter the same number of generated tokens\n\n{table(rows, pair)}")
     if args.keep:
-        raw = {"where": where, "evaluations": {str(name): found[name] for name in found}}
+        raw = {"where": where, "seeds": args.seeds, "evaluations": {str(name): found[name] for name in found}}
         Path(f"{args.keep}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
         draw(f"{args.keep}.png", {name: found[name] for name in found})
 

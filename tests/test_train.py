@@ -137,6 +137,21 @@ def test_a_turn_is_learnt_from_constructions_and_only_from_them():
     assert probabilities["0"][1] == pytest.approx(probabilities["0"][0], rel=1e-3)
 
 
+def test_gradient_checkpointing_is_for_gradients(monkeypatch):
+    """In one process the sampler shares the trained model's layers: they are checkpointed in the update only."""
+    calls, weights = [], []
+    real = train.torch_checkpoint
+    monkeypatch.setattr(train, "torch_checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
+    for flag in ([], ["--gradient-checkpointing"]):
+        trainer = toy_trainer("--micro-batch-tokens", "100000", "--kl", "0", *flag)
+        trainer.roll_out([0, 1], 0)
+        assert not calls
+        trainer.update(made_up_rollouts(6, False, 2), made_up_rollouts(4, True, 3), [], 0)
+        weights.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
+        assert len(calls) == (2 * toy.SHAPE["num_hidden_layers"] if flag else 0)  # G_orig and G_ref
+    assert torch.equal(*weights)
+
+
 def test_grpo_learns():
     """One answer is right for every question. From one in ten, 16 steps make it likelier than not; a loss with a
     wrong sign, scale or mask does not get there."""
