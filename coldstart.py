@@ -110,14 +110,16 @@ def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
         epoch += 1
 
 
-def toy_batches(tokenizer, seed: int | str) -> Iterable[list[Example]]:
+def toy_batches(tokenizer, seed: int | str, plain: bool = False) -> Iterable[list[Example]]:
     """The toy's cold-start examples, a batch a step. The synthesis task is learnt together with the y- and y+ of its
-    prompt: that is where the network sees several attempts in a row."""
+    prompt: that is where the network sees several attempts in a row. `plain` leaves the synthesis task out."""
     rng = random.Random(seed)  # the seed of a later round is a text
     problems, _ = toy.problems()
     wrong_id = tokenizer.convert_tokens_to_ids("wrong")
     for step in range(STEPS):
-        second, count = (toy.drill, DRILLS) if step < DRILL_SHARE * STEPS else (toy.synthesis, SYNTHESIS)
+        second, count = (toy.synthesis, 0 if plain else SYNTHESIS)
+        if step < DRILL_SHARE * STEPS:
+            second, count = toy.drill, DRILLS
         made = [toy.demonstration(rng.choice(problems), rng) for _ in range(PLAIN)]
         made += [second(rng.choice(problems), rng) for _ in range(count)]
         prompts = data.prompt_ids(tokenizer, [text for text, _ in made])
@@ -132,17 +134,18 @@ def recipe() -> str:
     return f"{sizes} {toy.TEMPLATES} {toy.SHAPE}"
 
 
-def toy_coldstart(folder: str | Path, seed: int = 0):
-    """Train the toy's model from scratch and save it, with its tokeniser, as a model folder."""
+def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
+    """Train the toy's model from scratch and save it, with its tokeniser, as a model folder. A `plain` one has seen
+    demonstrations only: what a model without a cold start is elsewhere, able to answer and not to construct."""
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
     model.config.toy_recipe = recipe()
     for number in range(ROUNDS):
-        batches = toy_batches(tokenizer, f"{seed} round {number}" if number else seed)
+        batches = toy_batches(tokenizer, f"{seed} round {number}" if number else seed, plain)
         finetune(model, batches, STEPS, LEARNING_RATE, WARMUP)
         valid = toy_skill(model, tokenizer)
         print(f"{100 * valid:.0f} % of its constructions are valid", flush=True)
-        if valid >= SKILL:
+        if plain or valid >= SKILL:
             break
     policy.save(model, tokenizer, folder)
 
@@ -238,6 +241,9 @@ def main():
     parser.add_argument("--data", help="problems, as for train.py")
     parser.add_argument("--out", help=f"the folder to write (default for the toy {toy.COLD_START})")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    parser.add_argument(
+        "--plain", action="store_true", help="the toy's without the synthesis task: no cold start at all"
+    )
     parser.add_argument("--k", type=int, default=8, help="responses a problem (default 8)")
     parser.add_argument("--m-max", type=int, default=4, help="rewrite so many wrong ones a problem (default 4)")
     parser.add_argument("--shots", action="store_true", help="worked examples of the synthesis task in its prompt")
@@ -257,11 +263,15 @@ def main():
         out = args.out or toy.COLD_START
         if args.data:
             cli.fail("the toy's cold start is made from generated data: leave --data out, or name another --model")
+        if args.plain and not args.out:
+            cli.fail("--plain needs --out: a plain model does not stand in for the toy's cold start")
         if Path(out).exists():
             cli.fail(f"{out} exists already: remove it or name another folder with --out")
-        toy_coldstart(out, args.seed)
+        toy_coldstart(out, args.seed, args.plain)
         print(f"wrote {out}")
         return
+    if args.plain:
+        cli.fail("--plain is for the toy: any other model without a cold start goes to train.py as it is")
     if not args.data or not args.out:
         cli.fail("--model needs --data, the problems, and --out, the folder to write")
     for name, value in vars(args).items():

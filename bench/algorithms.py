@@ -65,8 +65,10 @@ def program(folder: Path, command: list, processes: list[subprocess.Popen]):
 
 
 def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
-    """One run of train.py, whose folder appears under its name when it has ended."""
+    """One run of train.py, whose folder appears under its name when it has ended; or more steps of one that ended."""
     scratch = folder.with_name(f".{folder.name}")
+    if folder.exists():
+        folder.rename(scratch)
     resume = ["--resume"] if (scratch / "config.json").exists() else []
     program(folder, ["train.py", *flags, "--out", scratch, *resume], processes)
     scratch.rename(folder)

@@ -2,6 +2,7 @@
 
     python bench/study.py                       # 5 seeds, two runs side by side, a thread each
     python bench/study.py --also "SFT on the constructions" "TAPO without OTS"      # names: bench/algorithms.py
+    python bench/study.py --plain               # from models that never learnt the synthesis task
     python bench/study.py --rates 1e-4 2e-4 4e-4     # instead: GRPO alone with each of these rates, to choose one
 
 A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
@@ -27,6 +28,8 @@ import cli
 from checkpoint import commit
 
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, of 1 to 9 degrees of freedom
+
+EVERY = 10  # steps between evaluations
 
 
 def interval(values) -> tuple[float, float]:
@@ -114,28 +117,32 @@ def main():
     parser.add_argument("--grpo-steps", type=int, default=110, help="steps of GRPO, for equal tokens (default 110)")
     parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
     parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these learning rates")
+    parser.add_argument("--plain", action="store_true", help="start without a cold start: from demonstrations alone")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
     parser.add_argument("--out", default="runs/study", help="where runs are kept (default runs/study)")
     parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
     args = parser.parse_args()
+    if any(step % EVERY or not 0 < step <= args.steps for step in args.at) or args.grpo_steps < args.steps:
+        cli.fail(f"--at takes multiples of {EVERY} up to --steps, and --grpo-steps cannot be below --steps")
     folder, processes = Path(args.out).resolve(), []
     folder.mkdir(parents=True, exist_ok=True)
-    starts = {seed: folder / f"coldstart-{seed}" for seed in args.seeds}
+    kind, plain = ("plain-", ["--plain"]) if args.plain else ("", [])
+    starts = {seed: folder / f"{kind}coldstart-{seed}" for seed in args.seeds}
     work = {
-        f"cold start {seed}": partial(program, start, ["coldstart.py", "--out", start, "--seed", seed], processes)
+        seed: partial(program, start, ["coldstart.py", "--out", start, "--seed", seed, *plain], processes)
         for seed, start in starts.items()
         if not start.exists()
     }
     side_by_side(args.jobs, work, processes)
     runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     runs = runs or {name: RUNS[name] for name in ("GRPO", "TAPO", *args.also)}
-    places = {(name, seed): folder / f"{flags.replace('--', '').replace(' ', '-')}-{seed}"
+    places = {(name, seed): folder / f"{kind}{flags.replace('--', '').replace(' ', '-')}-{seed}"
               for name, flags in runs.items() for seed in args.seeds}  # fmt: skip
     work = {}
     for (name, seed), place in places.items():
-        if not place.exists():
-            steps = args.grpo_steps if name == "GRPO" else args.steps
-            given = f"--model {starts[seed]} --data toy --seed {seed} --steps {steps} --eval-every 10 {runs[name]}"
+        steps = args.grpo_steps if name == "GRPO" else args.steps
+        if not place.exists() or evaluations(place)[-1]["step"] < steps:
+            given = f"--model {starts[seed]} --data toy --seed {seed} --steps {steps} --eval-every {EVERY} {runs[name]}"
             work[f"{name} {seed}"] = partial(train, place, given.split(), processes)
     side_by_side(args.jobs, work, processes)
 

@@ -64,3 +64,6 @@ def test_cold_start_examples(monkeypatch):
         assert not any(question in tokenizer.decode(given) for question in held_out)
         longest = max(longest, len(given) + len(learnt))
     assert 100 < longest <= toy.CONTEXT - 60
+    turn = tokenizer.convert_tokens_to_ids("wait")
+    assert any(turn in learnt for _, learnt in batches[-1])
+    assert not any(turn in learnt for batch in coldstart.toy_batches(tokenizer, 0, plain=True) for _, learnt in batch)
