@@ -10,8 +10,7 @@ without that.
 Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried.
 """
 
-import math
-import random
+import argparse
 from collections import Counter
 from pathlib import Path
 
@@ -19,13 +18,9 @@ from tqdm import tqdm
 
 import cli
 import data
-import eval as evaluation
 import jsonl
-import policy
 import reflect
-from sampler import Sampler
-from tapo import select_candidates
-from verifier import verify
+from rollouts import Actor
 
 CHUNK = 64  # problems between two saves
 GIVE_UP = 512, 5  # outputs tried, and no more good ones among them: the data would never come together
@@ -55,75 +50,41 @@ WORKED = (  # question, wrong attempt, right attempt, output
 )
 
 
-class Maker:
+class Maker(Actor):
     """Makes SFT and IFT examples with a model, a chunk of problems at a time. What it makes of a chunk depends on the
     settings and the chunk alone."""
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
-        self.args, self.tokenizer, self.problems = args, tokenizer, problems
-        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
-        self.context = getattr(model.config, "max_position_embeddings", None) or math.inf
-        self.templates = evaluation.templates_for(tokenizer)
-        prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
-        self.sampler.check(prompts, args.k, args.max_new_tokens, args.temperature)
+        """Raises ValueError when a prompt does not fit."""
+        everything = {"n_pos": 1, "n_neg": 1, "no_dcs": False, "full_reconstruction": False}
+        super().__init__(argparse.Namespace(**vars(args), **everything), model, tokenizer, problems)
+        self.worked = worked_examples() if args.shots else ""
 
     def make(self, first: int) -> tuple[list[dict], list[dict], Counter]:
-        """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else."""
-        problems, counts = self.problems[first : first + CHUNK], Counter()
-        plain = [self.templates.plain.format(question=p.question) for p in problems]
-        groups = self.sample(data.prompt_ids(self.tokenizer, plain), self.args.k, self.args.max_new_tokens, first)
-        sft, correct_QK = [], []
-        for i, (problem, group) in enumerate(zip(problems, groups)):
-            judged = [evaluation.judge(c, self.tokenizer, problem.answer, i) for c in group]
-            correct_QK.append([r.correct for r in judged])
-            right = {r.text: c for r, c in zip(judged, group) if r.correct}
-            sft += [row(first + i, plain[i], text, completion.ids) for text, completion in right.items()]
+        """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else. The worked
+        examples of --shots help to make an output, but are no part of what is learnt from it."""
+        queries = dict(enumerate(range(first, min(first + CHUNK, len(self.problems)))))
+        groups = self.sample_groups(queries, first)
+        attempts = self.reflect(queries, groups, first)
+        sft, ift, counts = [], [], Counter(tried=len(attempts))
+        for query, group in groups.items():
+            prompt = self.templates.plain.format(question=self.problems[queries[query]].question)
+            right = {r.text: r for r in group if r.reward}
+            sft += [row(queries[query], prompt, text, rollout.ids) for text, rollout in right.items()]
             counts += Counter(
                 problems=1, responses=len(group), sft=len(right),
-                repeated=sum(correct_QK[-1]) - len(right), cut=sum(not c.finished for c in group),
-                wrong=sum(r.finished and not r.correct for r in judged),
+                repeated=sum(r.reward > 0 for r in group) - len(right), cut=sum(not r.finished for r in group),
+                wrong=sum(r.finished and not r.reward for r in group),
             )  # fmt: skip
-        ift = self.rewrite(first, groups, correct_QK, counts)
-        return sft, ift, counts
-
-    def rewrite(self, first: int, groups, correct_QK, counts: Counter) -> list[dict]:
-        """IFT rows: wrong responses rewritten by the model. The worked examples of --shots help to make an output, but
-        are no part of what is learnt from it."""
-        tried, asked, limit = [], [], self.args.max_synthesis_tokens
-        rng = random.Random(f"{self.args.seed} {first}")
-        for query, negative, positive in select_candidates(correct_QK, 1, 1, self.args.m_max, rng):
-            problem, wrong, right = self.problems[first + query], groups[query][negative], groups[query][positive]
-            wrong_ids = wrong.ids[:-1] if wrong.finished else wrong.ids
-            fields = {"question": problem.question, "wrong": self.decode(wrong_ids), "right": self.decode(right.ids)}
-            task = self.templates.synthesis.format(**fields)
-            tried.append((query, problem, wrong_ids, right.ids[-1], task))
-            asked.append(worked_examples() + task if self.args.shots else task)
-        prompts = data.prompt_ids(self.tokenizer, asked)
-        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + limit <= self.context]
-        counts += Counter(tried=len(tried), output_too_long_prompt=len(tried) - len(fitting))
-        rows = []
-        for i, [output] in zip(fitting, self.sample([prompts[i] for i in fitting], 1, limit, first)):
-            query, problem, wrong_ids, eos_id, task = tried[i]
-            made = reflect.construct(
-                wrong_ids, said := self.decode(output.ids), finished=output.finished,
-                decode=self.decode, encode=lambda text: self.tokenizer(text, add_special_tokens=False).input_ids,
-                eos_id=eos_id, max_tokens=self.args.max_new_tokens,
-            )  # fmt: skip
-            if made.outcome != "kept":
-                counts[f"output_{made.outcome}"] += 1
-            elif verify(made.prefix + made.turn, problem.answer):
-                rows.append(row(first + query, task, said, output.ids))
-            else:
+        for attempt in attempts:
+            if not attempt.rollout:
+                counts[f"output_{attempt.construction.outcome}"] += 1
+            elif not attempt.rollout.reward:
                 counts["output_ends_wrong"] += 1
-        counts["ift"] += len(rows)
-        return rows
-
-    def sample(self, prompts, n: int, limit: int, first: int):
-        seed = (self.args.seed << 32) + first
-        return self.sampler.sample(prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed)
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+            else:
+                counts["ift"] += 1
+                ift.append(row(queries[attempt.query], attempt.task, attempt.output.text, attempt.output.ids))
+        return sft, ift, counts
 
 
 def row(problem: int, prompt: str, response: str, ids: list[int]) -> dict:

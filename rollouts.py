@@ -49,6 +49,7 @@ class Attempt:
     problem: data.Problem
     wrong: Rollout
     right: Rollout
+    task: str  # the synthesis task, as it was put to the policy
     construction: Construction
     output: Rollout | None = None  # of the synthesis task
     rollout: Rollout | None = None  # y_ref, when it was kept
@@ -56,6 +57,8 @@ class Attempt:
 
 class Actor:
     """A policy that samples from `model`, its whole weights, with a method for each part."""
+
+    worked = ""  # examples of the synthesis task, to stand in front of it
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
         """Raises ValueError when a prompt does not fit."""
@@ -101,16 +104,16 @@ class Actor:
         """G_ref and G_syn: the constructions tried, each with its outcome."""
         args = self.args
         bounds = (1, 1, args.k) if args.no_dcs else (args.n_pos, args.n_neg, args.m_max)
-        attempts, texts = [], []
+        attempts = []
         for query, group in groups.items():
             problem = self.problems[queries[query]]
             correct_K, rng = [r.reward > 0 for r in group], random.Random(f"{args.seed} {number} {query}")
             for _, negative, positive in select_candidates([correct_K], *bounds, rng):
                 wrong, right = group[negative], group[positive]
                 fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-                texts.append(self.templates.synthesis.format(**fields))
-                attempts.append(Attempt(query, problem, wrong, right, Construction("too_long_prompt")))
-        prompts = data.prompt_ids(self.tokenizer, texts)
+                task = self.templates.synthesis.format(**fields)
+                attempts.append(Attempt(query, problem, wrong, right, task, Construction("too_long_prompt")))
+        prompts = data.prompt_ids(self.tokenizer, [self.worked + attempt.task for attempt in attempts])
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
         outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
         for i, [output] in zip(fitting, outputs):

@@ -16,6 +16,7 @@ import data
 import examples
 import policy
 import reflect
+import rollouts
 from sampler import Completion
 from verifier import verify
 
@@ -97,7 +98,7 @@ def outputs(prompt, answer):
 
 
 def maker(monkeypatch, sampler, problems=PROBLEMS, **flags):
-    monkeypatch.setattr(examples, "Sampler", sampler)
+    monkeypatch.setattr(rollouts, "Sampler", sampler)
     args = {"k": 4, "m_max": 4, "seed": 0, "temperature": 1.0, "slots": 4, "shots": False}
     args |= {"max_new_tokens": 150, "max_synthesis_tokens": 900}
     model = make_model(vocab=len(TOKENIZER), context=8192, eos=(TOKENIZER.eos_token_id,))
