@@ -33,7 +33,9 @@ DRAWN = {
     "-": "\u2014",
 }  # line styles, in a title
 LOGARITHMIC = "sampler-trainer gap (nats)"
-UNIMPORTANT = ("seed", "out", "resume", "steps", "save_every")  # flags that do not make another line
+# Flags that do not make another line: the seed, and those that --resume may change (train.py's, in flags.py).
+UNIMPORTANT = {"seed", "out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every"}
+UNIMPORTANT |= {"save_every", "keep_saves", "keep_trajectories"}
 
 
 @dataclass
