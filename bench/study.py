@@ -116,6 +116,7 @@ def main():
     parser.add_argument("--at", type=int, nargs="+", default=[50, 80], help="steps to compare at (default 50 80)")
     parser.add_argument("--grpo-steps", type=int, default=110, help="steps of GRPO, for equal tokens (default 110)")
     parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
+    parser.add_argument("--lr", type=float, help="the learning rate of every run (default the toy's)")
     parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these learning rates")
     parser.add_argument("--plain", action="store_true", help="start without a cold start: from demonstrations alone")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
@@ -135,7 +136,8 @@ def main():
     }
     side_by_side(args.jobs, work, processes)
     runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
-    runs = runs or {name: RUNS[name] for name in ("GRPO", "TAPO", *args.also)}
+    rate = f" --lr {args.lr}" if args.lr else ""
+    runs = runs or {name: RUNS[name] + rate for name in ("GRPO", "TAPO", *args.also)}
     places = {(name, seed): folder / f"{kind}{flags.replace('--', '').replace(' ', '-')}-{seed}"
               for name, flags in runs.items() for seed in args.seeds}  # fmt: skip
     work = {}
