@@ -7,13 +7,14 @@ Without it the policy cannot construct, and TAPO falls below GRPO (paper). The m
     python coldstart.py --model PATH --data FILE.jsonl --out DIR --shots   # for a model too weak to construct at all
     python coldstart.py                                                    # the toy's, into runs/toy-coldstart
 
-The same command goes on with what was interrupted. DIR holds sft.jsonl and ift.jsonl, an example a line, whose `ids`
-are the very ids that were sampled; counts.json, what became of every response and every output; and, while it is
-fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model starts from random weights.
+The same command goes on with what was interrupted (the toy's begins anew). DIR holds sft.jsonl and ift.jsonl, an
+example a line, whose `ids` are the very ids that were sampled; counts.json, what became of every response and every
+output; and, while it is fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model
+starts from random weights.
 """
 
 import argparse
-import hashlib
+import contextlib
 import json
 import math
 import random
@@ -40,7 +41,7 @@ PLAIN, SYNTHESIS, DRILLS = 104, 56, 120
 LEARNING_RATE, WARMUP = 3e-3, 50
 # The synthesis task is learnt suddenly, on some seeds late: rounds of STEPS go on until this share of constructions is
 # valid.
-SKILL, ROUNDS = 0.6, 4
+SKILL, ROUNDS = 0.8, 4
 
 LEAST = 64  # IFT examples to learn the synthesis task from
 
@@ -61,36 +62,38 @@ def finetune(
 ):
     """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay.
 
-    With a `folder`, a checkpoint is kept there every `save_every` steps, and training goes on from the newest one;
-    `batches` and the other arguments must then be the same."""
+    With a `folder`, a checkpoint is kept there every `save_every` steps and at a stop, and training goes on from the
+    newest one; `batches` and the other arguments must then be the same."""
     network = policy.Policy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
     first = checkpoint.restore(newest, model, optimizer) if newest else 0
     model.train()
     bar = tqdm(total=steps, initial=first, desc="cold start", unit="step")
-    for step, batch in zip(range(steps), batches):
-        if step < first:
-            continue
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2)
-        total = sum(len(learnt) for _, learnt in batch)
-        loss = 0.0
-        for rows in policy.micro_batches([len(g) + len(t) for g, t in batch], micro_batch_tokens):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
-                logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
-            part = -logprobs_N.sum() / total
-            part.backward()
-            loss += part.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        bar.update()
-        bar.set_postfix(loss=f"{loss:.3f}")
-        if folder and (step + 1) % save_every == 0:
-            with cli.uninterrupted():
+    with bar, cli.uninterrupted() if folder else contextlib.nullcontext():
+        for step, batch in zip(range(steps), batches):
+            if step < first:
+                continue
+            for group in optimizer.param_groups:
+                group["lr"] = lr * (min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2)
+            total = sum(len(learnt) for _, learnt in batch)
+            loss = 0.0
+            for rows in policy.micro_batches([len(g) + len(t) for g, t in batch], micro_batch_tokens):
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+                    logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
+                part = -logprobs_N.sum() / total
+                part.backward()
+                loss += part.item()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}")
+            stop = bool(folder) and cli.stopping()
+            if stop or (folder and (step + 1) % save_every == 0):
                 checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
-    bar.close()
+            if stop:
+                break  # and out of the block, which raises KeyboardInterrupt
     model.eval()
 
 
@@ -182,9 +185,9 @@ def make(args, folder: Path):
     args.max_new_tokens = args.max_new_tokens or (toy.MAX_NEW_TOKENS if is_toy else 8192)
     args.max_synthesis_tokens = args.max_synthesis_tokens or (96 if is_toy else 12288)
     maker = examples.Maker(args, model, tokenizer, problems)
-    names = "model data seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
-    digest = hashlib.sha256(repr(problems).encode("utf-8", "replace")).hexdigest()
-    same_settings(folder / "data.json", {name: getattr(args, name) for name in names} | {"problems": digest})
+    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
+    of = {"weights": evaluation.fingerprint(model), "problems": evaluation.digest(problems)}
+    same_settings(folder / "data.json", {name: getattr(args, name) for name in names} | of)
 
     counts = examples.make_data(maker, folder)
     told = json.dumps({name: counts[name] for name in examples.COUNTED}, indent=2)
@@ -192,11 +195,29 @@ def make(args, folder: Path):
     valid = counts["ift"] + counts["output_ends_wrong"]
     print(f"{told}\n{valid} of {counts['tried']} outputs are valid constructions, {counts['ift']} of them right")
     print(f"wrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
-    if counts["ift"] < LEAST and not args.data_only:
-        shots = "" if args.shots else "put worked examples in the prompt with --shots, "
+    if not args.data_only:
+        enough(counts, args)
+
+
+def enough(counts: dict, args):
+    """Raises ValueError, with what to do, when there are too few IFT examples to learn from."""
+    right, again = counts["sft"] + counts["repeated"], "begin again in another --out with"
+    if counts["tried"] < LEAST:
+        raise ValueError(
+            f"only {counts['tried']} pairs of a wrong and a right response came of {counts['responses']} responses, of "
+            f"which {right} are right, and {LEAST} are needed: {again} more problems, of a difficulty that the model "
+            "neither masters nor always fails, or with a larger --k"
+        )
+    if counts["ift"] < LEAST:
+        shots = "" if args.shots else "worked examples in the prompt (--shots), "
         raise ValueError(
             f"only {counts['ift']} of {counts['tried']} rewritten responses can be learnt from, and {LEAST} are needed "
-            f"(reasons in {folder}/counts.json): {shots}give more problems, raise --k, or take a stronger model"
+            f"(reasons in {args.out}/counts.json): {again} {shots}more problems, a larger --k, or a stronger model"
+        )
+    if counts["sft"] / args.mixture < LEAST:
+        raise ValueError(
+            f"only {counts['sft']} right responses, which --mixture {args.mixture} lets {LEAST} rewritten ones go with "
+            f"when there are {math.ceil(LEAST * args.mixture)}: lower --mixture, or {again} more problems"
         )
 
 
@@ -222,6 +243,7 @@ def learn(args, folder: Path):
 
 def cold_start(args):
     """Examples, then fine-tuning, each from where it was."""
+    parallel.alone()
     folder = Path(args.out)
     if (folder / "model").exists():
         raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
@@ -236,7 +258,9 @@ def main():
     """The program; see the module's docstring and --help."""
     parser = cli.Parser("Make cold-start examples with a model and fine-tune it on them.")
     parser.add_argument(
-        "--model", default="toy", help="a model folder, a hub id, or toy (default toy, which needs no data)"
+        "--model",
+        default="toy",
+        help="a model folder, a hub id, or toy (default toy: only with --out, --seed, --plain)",
     )
     parser.add_argument("--data", help="problems, as for train.py")
     parser.add_argument("--out", help=f"the folder to write (default for the toy {toy.COLD_START})")
@@ -261,8 +285,10 @@ def main():
     args = parser.parse_args()
     if args.model == "toy":
         out = args.out or toy.COLD_START
-        if args.data:
-            cli.fail("the toy's cold start is made from generated data: leave --data out, or name another --model")
+        for name, value in vars(args).items():
+            if value != parser.get_default(name) and name not in ("out", "seed", "plain"):
+                flag = "--" + name.replace("_", "-")
+                cli.fail(f"the toy's cold start has a recipe of its own: leave {flag} out, or name another --model")
         if args.plain and not args.out:
             cli.fail("--plain needs --out: a plain model does not stand in for the toy's cold start")
         if Path(out).exists():

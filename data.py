@@ -56,17 +56,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Templates:
-    """How prompts are worded: `plain` has the field {question}, `synthesis` {question}, {wrong} and {right}, `teacher`
-    (OPSD's) {question} and {right}."""
+    """How prompts are worded: `plain` has the field {question}, `synthesis` {question}, {wrong} and {right}, and so has
+    `anew` (the ablation "full reconstruction"); `teacher` (OPSD's) has {question} and {right}."""
 
     plain: str
     synthesis: str
-    teacher: str = field(repr=False)  # no part of a cold start, whose recipe is this object's repr
+    anew: str = field(repr=False)  # these two are no part of a cold start, whose recipe is this object's repr
+    teacher: str = field(repr=False)
 
 
 TEMPLATES = Templates(
     plain="{question}\n\nReason step by step, and put your final answer within \\boxed{{}}.",
     synthesis=reflect.SYNTHESIS,
+    anew=reflect.ANEW,
     teacher="{question}\n\nAn attempt at this problem that ends right:\n\n{right}\n\nNow solve it yourself, with this "
     "attempt in mind. Reason step by step, and put your final answer within \\boxed{{}}.",
 )

@@ -23,7 +23,9 @@ import reflect
 from rollouts import Actor
 
 CHUNK = 64  # problems between two saves
-GIVE_UP = 512, 5  # outputs tried, and no more good ones among them: the data would never come together
+# The data would never come together: so many outputs tried, or responses sampled, and no more good outputs, or pairs to
+# make an output of.
+TRIED, SAMPLED, FEW = 512, 4096, 5
 
 # What is counted. A response is `sft`, `repeated` (the same text again), `wrong` or `cut`. One of the `tried` outputs
 # is `ift`, or has a reason why not.
@@ -56,9 +58,9 @@ class Maker(Actor):
 
     def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
         """Raises ValueError when a prompt does not fit."""
-        everything = {"n_pos": 1, "n_neg": 1, "no_dcs": False, "full_reconstruction": False}
-        super().__init__(argparse.Namespace(**vars(args), **everything), model, tokenizer, problems)
-        self.worked = worked_examples() if args.shots else ""
+        everything = {"algo": "tapo", "n_pos": 1, "n_neg": 1, "no_dcs": False, "full_reconstruction": False}
+        worked = worked_examples() if args.shots else ""
+        super().__init__(argparse.Namespace(**vars(args), **everything), model, tokenizer, problems, worked)
 
     def make(self, first: int) -> tuple[list[dict], list[dict], Counter]:
         """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else. The worked
@@ -101,6 +103,12 @@ def worked_examples() -> str:
     return "\n\n---\n\n".join([*done, ""])
 
 
+def hopeless(counts: Counter) -> bool:
+    """Whether what was made so far shows that nothing will come of it."""
+    no_pairs = counts["responses"] >= SAMPLED and counts["tried"] <= FEW
+    return no_pairs or (counts["tried"] >= TRIED and counts["ift"] <= FEW)
+
+
 def make_data(maker: Maker, folder: Path) -> Counter:
     """Make what is not yet there of folder/sft.jsonl and folder/ift.jsonl; returns the counts of all of it.
 
@@ -113,7 +121,8 @@ def make_data(maker: Maker, folder: Path) -> Counter:
     bar = tqdm(total=len(maker.problems), initial=counts["problems"], desc="making examples", unit="problem")
     with bar:
         for first in range(counts["problems"], len(maker.problems), CHUNK):
-            if counts["tried"] >= GIVE_UP[0] and counts["ift"] <= GIVE_UP[1]:
+            if hopeless(counts):
+                print(f"gave up after {counts['problems']} of {len(maker.problems)} problems", flush=True)
                 break
             sft, ift, found = maker.make(first)
             with cli.uninterrupted():

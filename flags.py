@@ -49,8 +49,8 @@ FLAGS = {
         ("--no-dcs", None, False, "rewrite every wrong response of every query that has a right one"),
         ("--no-dae", None, False, "append constructed trajectories to their query's group before it is normalised"),
         ("--no-ots", None, False, "every token of a constructed trajectory counts alike"),
-        ("--full-reconstruction", None, False, "train on the whole reconstruction as it was written, instead of y-'s "
-         "own tokens and a turn"),
+        ("--full-reconstruction", None, False, "ask for the whole trajectory anew and train on it as it was written, "
+         "instead of y-'s own tokens and a turn"),
     ],
     "rollouts (sampler.py)": [
         ("--queries", int, 64, "Q, queries a step"),

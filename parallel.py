@@ -37,6 +37,12 @@ def start():
         dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
 
 
+def alone():
+    """Raises ValueError when torchrun started several processes of a program that is made for one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("this program runs in one process: start it with python, not with torchrun")
+
+
 def stop():
     """Leave the process group."""
     if dist.is_initialized():
@@ -75,11 +81,11 @@ def shard(network: torch.nn.Module, layers: list[torch.nn.Module]):
         mesh = init_device_mesh(kind, (size() // local, local), mesh_dim_names=("replicate", "shard"))
     else:
         mesh = init_device_mesh(kind, (size(),), mesh_dim_names=("shard",))
-    precision = MixedPrecisionPolicy()
+    mixed = MixedPrecisionPolicy()
     if kind == "cuda":
-        precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        mixed = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for unit in [*layers, network]:
-        fully_shard(unit, mesh=mesh, mp_policy=precision)
+        fully_shard(unit, mesh=mesh, mp_policy=mixed)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -51,14 +51,14 @@ OUTCOMES = {
     "kept": "a trajectory for training",
     "too_long_prompt": "query, y- and y+ do not fit the context: nothing was sampled",
     "cut": "the output reached its token limit",
-    "tags": "not exactly one analysis followed by one reconstruction",
+    "tags": "not exactly one analysis followed by one reconstruction, which says something",
     "not_verbatim": "the reconstruction leaves y- before it turns",
     "no_turn": "the reconstruction never turns",
     "splice": "the spliced ids do not decode to the reconstruction",
     "too_long": "the trajectory is longer than a response may be",
 }
 
-SYNTHESIS = """Below are a problem and two attempts of yours at it. The first attempt ends wrong, the second ends right.
+_TASK = """Below are a problem and two attempts of yours at it. The first attempt ends wrong, the second ends right.
 
 Problem:
 {question}
@@ -75,10 +75,15 @@ Show how the wrong attempt could have been saved halfway. Answer in exactly this
 Name the first critical error of the wrong attempt, and why it is one.
 </analysis>
 <reconstruction>
-Copy the wrong attempt word for word from its beginning up to and including that error, and stop copying there. \
-Go on with "Wait," and say in a sentence what is wrong, as if you had just noticed it yourself. Then continue \
-correctly, to the final answer in \\boxed{{}}. Mention neither attempt.
+"""
+_COPY = """Copy the wrong attempt word for word from its beginning up to and including that error, and stop copying \
+there. """
+_ANEW = "Write a whole solution in your own words, which makes that error on its way. "
+_TURN = """Go on with "Wait," and say in a sentence what is wrong, as if you had just noticed it yourself. Then \
+continue correctly, to the final answer in \\boxed{{}}. Mention neither attempt.
 </reconstruction>"""
+SYNTHESIS = _TASK + _COPY + _TURN
+ANEW = _TASK + _ANEW + _TURN  # of the ablation "full reconstruction"
 
 
 @dataclass
@@ -108,7 +113,7 @@ def construct(
     """y_ref from the ids of y- (no end token) and the text of a synthesis output, or the reason why there is none.
 
     Without `verbatim` y_ref is the whole reconstruction as it was written, be it y-'s words or not, and kept is 0: the
-    paper's ablation "full reconstruction".
+    paper's ablation "full reconstruction", whose prompt is ANEW.
 
     `decode` and `encode` are the tokeniser's, without special tokens. Tokenisers whose `encode` adds a space in front
     of any text (SentencePiece's dummy prefix) cannot continue a text: they end in "splice"."""
@@ -140,13 +145,14 @@ def construct(
 
 def parse(output: str) -> tuple[str, str] | None:
     """(analysis, reconstruction) of a synthesis output, or None unless each of the four tags stands there once, in
-    order."""
+    order, and the reconstruction is not empty."""
     tags = ("<analysis>", "</analysis>", "<reconstruction>", "</reconstruction>")
     places = [output.find(tag) for tag in tags]
     if any(output.count(tag) != 1 for tag in tags) or places != sorted(places):
         return None
     a, b, c, d = places
-    return output[a + len(tags[0]) : b].strip(), output[c + len(tags[2]) : d].strip()
+    analysis, reconstruction = output[a + len(tags[0]) : b].strip(), output[c + len(tags[2]) : d].strip()
+    return (analysis, reconstruction) if reconstruction else None
 
 
 def turn_position(wrong: str, rewritten: str) -> int | str:

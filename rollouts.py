@@ -58,16 +58,24 @@ class Attempt:
 class Actor:
     """A policy that samples from `model`, its whole weights, with a method for each part."""
 
-    worked = ""  # examples of the synthesis task, to stand in front of it
-
-    def __init__(self, args, model, tokenizer, problems: list[data.Problem]):
-        """Raises ValueError when a prompt does not fit."""
-        self.args, self.tokenizer, self.problems = args, tokenizer, problems
+    def __init__(self, args, model, tokenizer, problems: list[data.Problem], worked: str = ""):
+        """`worked` is put in front of the synthesis task. Raises ValueError when a prompt does not fit."""
+        self.args, self.tokenizer, self.problems, self.worked = args, tokenizer, problems, worked
         self.templates = evaluation.templates_for(tokenizer)
         self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
         self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
         self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
+        self.task = self.templates.anew if args.full_reconstruction else self.templates.synthesis
+        if args.algo in ("tapo", "sft"):
+            shortest = min(problems, key=lambda problem: len(problem.question))
+            task = worked + self.task.format(question=shortest.question, wrong="", right="")
+            [prompt] = data.prompt_ids(tokenizer, [task])
+            if len(prompt) + args.max_synthesis_tokens > self.context:
+                raise ValueError(
+                    f"no synthesis task fits: the shortest prompt has {len(prompt)} tokens, --max-synthesis-tokens "
+                    f"are {args.max_synthesis_tokens}, and the model's context holds {self.context}: lower the limit"
+                )
 
     def roll_out(self, queries: list[int], number: int) -> dict | None:
         """This process's part of G_orig and of the constructions, by query; None when it was told to stop."""
@@ -111,7 +119,7 @@ class Actor:
             for _, negative, positive in select_candidates([correct_K], *bounds, rng):
                 wrong, right = group[negative], group[positive]
                 fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-                task = self.templates.synthesis.format(**fields)
+                task = self.task.format(**fields)
                 attempts.append(Attempt(query, problem, wrong, right, task, Construction("too_long_prompt")))
         prompts = data.prompt_ids(self.tokenizer, [self.worked + attempt.task for attempt in attempts])
         fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]

@@ -25,9 +25,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from data import Problem, Templates
 
-TEMPLATES = Templates(
-    plain="{question}", synthesis="{question} wrong {wrong} right {right}", teacher="{question} right {right}"
-)
+SYNTHESIS = "{question} wrong {wrong} right {right}"  # the only form of the task that the cold start shows
+TEMPLATES = Templates(plain="{question}", synthesis=SYNTHESIS, anew=SYNTHESIS, teacher="{question} right {right}")
 
 WORDS = (
     "<pad> <eos> <user> <assistant> <analysis> </analysis> <reconstruction> </reconstruction> \\boxed{ } "

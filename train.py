@@ -351,8 +351,8 @@ def main():
     parallel.start()
     with cli.bad_input():
         trainer, held_out, run = set_up(args, given)
-        first = begin(args, trainer, run)
-    scale = f"{len(trainer.problems)} problems, steps {first + 1} to {args.steps}, {parallel.size()} processes"
+        first = begin(args, trainer, run, held_out)
+    scale = f"{len(trainer.problems)} problems, {first} of {args.steps} steps done, {parallel.size()} processes"
     say(f"{args.algo} on {args.data}: {scale}, into {run.folder}")
     with cli.bad_input(OSError), cli.uninterrupted():  # a full disk; and a stop waits for the end of an update
         train(args, trainer, held_out, run, first)
@@ -360,13 +360,14 @@ def main():
     parallel.stop()
 
 
-def begin(args, trainer: Trainer, run: Run) -> int:
+def begin(args, trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     """Open the run's folder, or go on in it; returns how many steps are done."""
     if not args.resume:
         run.start(vars(args))
         return 0
     first = trainer.restore(run.newest) if run.newest else 0
-    if first >= args.steps:
+    measured = not held_out or any(row["step"] == args.steps for row in run.rows("evaluations.jsonl"))
+    if first > args.steps or (first == args.steps and measured):
         raise ValueError(f"{run.folder} has its {first} steps already: raise --steps to go on")
     run.cut(first)
     return first

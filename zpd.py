@@ -25,7 +25,7 @@ CHUNK = 64  # problems between two saves
 
 def estimate(sampler, tokenizer, problems: list[data.Problem], file: Path, settings: dict):
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, right, accuracy
-    and `settings` (n, max_new_tokens, temperature, seed, model)."""
+    and `settings` (n, max_new_tokens, temperature, seed, and weights, which tell the model apart)."""
     done, rows = set(), jsonl.read(file)
     for row in rows:
         for name, value in settings.items():
@@ -89,6 +89,7 @@ def main():
     if out.exists() and not estimates.exists():
         cli.fail(f"{out} exists already, and no estimates beside it: name another file with --out")
     with cli.bad_input():
+        parallel.alone()
         problems = evaluation.load_problems(args.data, held_out=False)
         model, tokenizer = policy.load(toy.folder(args.model), parallel.device(), parallel.precision())
         limit = args.max_new_tokens or (toy.MAX_NEW_TOKENS if toy.speaks(tokenizer) else 8192)
@@ -96,7 +97,7 @@ def main():
         prompts = evaluation.prompts_of(problems, tokenizer, evaluation.templates_for(tokenizer))
         sampler.check(prompts, args.n, limit, args.temperature)
         settings = {"n": args.n, "max_new_tokens": limit, "temperature": args.temperature, "seed": args.seed}
-        estimate(sampler, tokenizer, problems, estimates, settings | {"model": args.model})
+        estimate(sampler, tokenizer, problems, estimates, settings | {"weights": evaluation.fingerprint(model)})
         print(keep(estimates, out, problems, args.low, args.high))
 
 

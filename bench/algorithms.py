@@ -64,14 +64,15 @@ def program(folder: Path, command: list, processes: list[subprocess.Popen]):
         raise RuntimeError(f"{' '.join(command[1:])} ended with code {process.returncode}: see {log}")
 
 
-def train(folder: Path, flags: list[str], processes: list[subprocess.Popen]):
-    """One run of train.py, whose folder appears under its name when it has ended; or more steps of one that ended."""
-    scratch = folder.with_name(f".{folder.name}")
-    if folder.exists():
-        folder.rename(scratch)
-    resume = ["--resume"] if (scratch / "config.json").exists() else []
-    program(folder, ["train.py", *flags, "--out", scratch, *resume], processes)
-    scratch.rename(folder)
+def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen]):
+    """One run of train.py, or what is left of it."""
+    resume = ["--resume"] if (folder / "config.json").exists() else []
+    program(folder, ["train.py", "--steps", steps, *flags.split(), "--out", folder, *resume], processes)
+
+
+def ended(folder: Path, steps: int) -> bool:
+    """Whether a run has been measured after its last step."""
+    return any(row["step"] >= steps for row in jsonl.read(folder / "evaluations.jsonl"))
 
 
 def side_by_side(jobs: int, work: dict, processes: list[subprocess.Popen]):
@@ -134,12 +135,11 @@ def main():
     folder = Path(args.out).resolve() / f"steps{args.steps}-seed{args.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     folders = {name: folder / flags.replace("--", "").replace(" ", "-") for name, flags in RUNS.items()}
-    common = f"--steps {args.steps} --seed {args.seed}".split()
     processes: list[subprocess.Popen] = []
     todo = {
-        name: partial(train, folders[name], flags.split() + common, processes)
+        name: partial(train, folders[name], args.steps, f"--seed {args.seed} {flags}", processes)
         for name, flags in RUNS.items()
-        if not folders[name].exists()
+        if not ended(folders[name], args.steps)
     }
     side_by_side(args.jobs, todo, processes)
     found = {name: evaluations(folders[name]) for name in RUNS}

@@ -16,19 +16,21 @@ import platform
 import sys
 from datetime import date
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from algorithms import COLUMNS, RUNS, evaluations, program, side_by_side, train
+from algorithms import COLUMNS, RUNS, ended, evaluations, program, side_by_side, train
 
 import cli
 from checkpoint import commit
 
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, of 1 to 9 degrees of freedom
 
+COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 EVERY = 10  # steps between evaluations
 
 
@@ -90,7 +92,7 @@ def draw(file: str, found: dict[str, list[list[dict]]]):
         return
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for axes, x, label in zip(figure.subplots(1, 2, sharey=True), ("step", "generated"), ("steps", "generated tokens")):
-        for (name, seeds), colour in zip(found.items(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")):
+        for (name, seeds), colour in zip(found.items(), cycle(COLOURS)):
             for rows in seeds:
                 axes.plot([r[x] for r in rows], [100 * r["pass@1"] for r in rows], color=colour, alpha=0.35, lw=0.8)
             mean = {k: np.mean([[r[k] for r in rows] for rows in seeds], axis=0) for k in (x, "pass@1")}
@@ -143,9 +145,9 @@ def main():
     work = {}
     for (name, seed), place in places.items():
         steps = args.grpo_steps if name == "GRPO" else args.steps
-        if not place.exists() or evaluations(place)[-1]["step"] < steps:
-            given = f"--model {starts[seed]} --data toy --seed {seed} --steps {steps} --eval-every {EVERY} {runs[name]}"
-            work[f"{name} {seed}"] = partial(train, place, given.split(), processes)
+        if not ended(place, steps):
+            given = f"--model {starts[seed]} --data toy --seed {seed} --eval-every {EVERY} {runs[name]}"
+            work[f"{name} {seed}"] = partial(train, place, steps, given, processes)
     side_by_side(args.jobs, work, processes)
 
     found = {name: [evaluations(places[name, seed]) for seed in args.seeds] for name in runs}

@@ -33,6 +33,8 @@ def main(out: str, *flags: str):
     trainer.optimizer.step = spy
     figures = []
     rollouts = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1), made_up_rollouts(4, False, 5)
+    for rollout in sum(rollouts, []) if trainer.args.algo == "opsd" else ():
+        rollout.teacher = [7, 11, *rollout.prompt]
     figures.append(trainer.update(*rollouts, 0))
     figures.append(trainer.update(made_up_rollouts(3, False, 2), [], [], 1))  # fewer micro-batches than processes
     still = made_up_rollouts(4, False, 3)

@@ -3,7 +3,7 @@
 import json
 from argparse import Namespace
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import examples
 import policy
 import reflect
 import rollouts
+import toy
 from sampler import Completion
 from verifier import verify
 
@@ -181,11 +182,16 @@ def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
     )  # of 6 problems and 10 outputs, but for the chunk it was stopped in
 
 
-def test_a_hopeless_model_is_given_up(monkeypatch, tmp_path):
+def test_a_hopeless_model_is_given_up(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(examples, "CHUNK", 1)
-    monkeypatch.setattr(examples, "GIVE_UP", (4, 2))
+    monkeypatch.setattr(examples, "TRIED", 4)
     counts = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
     assert counts["tried"] == 4 and counts["problems"] == 3
+    assert "gave up after 3 of 6 problems" in capsys.readouterr().out
+    monkeypatch.setattr(examples, "SAMPLED", 16)
+    (tmp_path / "never").mkdir()
+    counts = examples.make_data(maker(monkeypatch, Scripted(lambda *_: WRONG)), tmp_path / "never")
+    assert counts["tried"] == 0 and counts["problems"] == 4
 
 
 def test_the_mixture():
@@ -266,7 +272,7 @@ def test_the_whole_program_on_real_problems(real, tmp_path, monkeypatch, capsys)
 
     assert "was begun with k 8, not 4" in refused(monkeypatch, capsys, *given, "--out", out, *SIZES[2:], "--k", 4)
     stamps = {name: (out / name).read_bytes() for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl")}
-    printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--batch", 4, "--lr", 1e-3)
+    printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--batch", 4, "--lr", 1e-3, "--mixture", 0.5)
     assert all((out / name).read_bytes() == kept for name, kept in stamps.items())
     before, after = (policy.load_model(str(folder)) for folder in (real / "model", out / "model"))
     assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters()))
@@ -286,10 +292,25 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
     assert "no cold start was begun there" in says("--data", problems, "--out", real / "model")
     assert "context holds 2048" in says("--data", problems, "--out", tmp_path / "a", "--max-new-tokens", 2048)
     said = says("--data", problems, "--out", tmp_path / "few", *SIZES, "--k", 2)
-    assert "only 0 of 0" in said and "--shots" in said and "counts.json" in said
+    assert "only 0 pairs" in said and "of 4 responses, of which 0 are right" in said
     assert (tmp_path / "few" / "counts.json").exists() and not (tmp_path / "few" / "model").exists()
-    again = says("--data", problems, "--out", tmp_path / "shots", *SIZES, "--k", 2, "--shots")
-    assert "--shots" not in again and "stronger model" in again
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "runs in one process" in says("--data", problems, "--out", tmp_path / "a")
+
+
+def test_what_is_said_of_too_few_examples():
+    def said(tried, ift, sft, **flags):
+        args = Namespace(**({"shots": False, "mixture": 2.0, "out": "cold"} | flags))
+        counts = Counter(tried=tried, ift=ift, sft=sft, responses=2000, repeated=100)
+        with pytest.raises(ValueError) as complaint:
+            coldstart.enough(counts, args)
+        return str(complaint.value)
+
+    assert "only 5 pairs" in said(5, 0, 0) and "of which 100 are right" in said(5, 0, 0)
+    assert "only 63 of 900" in said(900, 63, 500) and "--shots" in said(900, 63, 500)
+    assert "--shots" not in said(900, 63, 500, shots=True)
+    assert "only 127 right responses" in said(900, 64, 127) and "there are 128" in said(900, 64, 127)
+    coldstart.enough(Counter(tried=64, ift=64, sft=128), Namespace(shots=False, mixture=2.0, out="cold"))
 
 
 @pytest.mark.parametrize("stopped_at", [2, 5])
@@ -312,6 +333,42 @@ def test_fine_tuning_goes_on_where_it_was_stopped(tmp_path, stopped_at):
     assert [path.name for path in (tmp_path / "cut").iterdir()] == [f"step-{stopped_at // 2 * 2:06d}"]
     assert torch.equal(finetuned(tmp_path / "cut", coldstart.batches_of(rows, 4, 0)), whole)
     assert not torch.equal(finetuned(None, coldstart.batches_of(rows, 4, 1)), whole)
+
+
+def test_a_stop_keeps_the_step_that_it_came_in(tmp_path, monkeypatch):
+    rows = [(encode(text), [*encode("\\boxed{1}"), 1]) for text in TEXTS[:6]]
+
+    def batches():
+        for i, batch in enumerate(coldstart.batches_of(rows, 4, 0)):
+            if i == 4:
+                monkeypatch.setattr(cli, "_asked", 0.0)  # Ctrl-C
+            yield batch
+
+    monkeypatch.setattr(cli, "_asked", None)
+    model = make_model(vocab=len(TOKENIZER), sharp=1.0)
+    with pytest.raises(KeyboardInterrupt):
+        coldstart.finetune(model, batches(), 7, 1e-2, 2, tokenizer=TOKENIZER, folder=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000005"]
+
+
+def test_the_toy_s_cold_start_goes_on_until_it_can_construct(tmp_path, monkeypatch):
+    tuned, skills = [], []
+    monkeypatch.setattr(coldstart, "finetune", lambda model, batches, *_: tuned.append(next(iter(batches))))
+    monkeypatch.setattr(coldstart, "toy_skill", lambda *_: skills.pop(0))
+    for name, found, rounds in (("a", [0.2, 0.79, 0.8, 0.9], 3), ("b", [0.1] * 9, coldstart.ROUNDS)):
+        tuned[:], skills[:] = [], found
+        coldstart.toy_coldstart(tmp_path / name)
+        assert len(tuned) == rounds and all(one != two for one, two in pairwise(tuned))
+        assert toy.speaks(policy.load_tokenizer(str(tmp_path / name)))
+
+
+def test_the_toy_does_the_synthesis_task():
+    """On its own wrong responses: 80 % valid constructions, of which nearly all end right."""
+    folder = Path(__file__).parents[1] / toy.COLD_START
+    if not folder.exists() or f'"{coldstart.recipe()}"' not in (folder / "config.json").read_text():
+        pytest.skip("no cold start of the toy by this recipe yet: make demo makes it")
+    model, tokenizer = policy.load(str(folder))
+    assert coldstart.toy_skill(model, tokenizer) >= 0.8
 
 
 def test_files_that_lost_rows_are_noticed(monkeypatch, tmp_path):

@@ -146,6 +146,8 @@ def test_a_full_reconstruction_need_not_keep_a_word():
     def anew(question, bad, good):
         return f"<analysis> {bad.split()[1]} is wrong </analysis> <reconstruction> {good} </reconstruction>"
 
+    assert "own words" in data.TEMPLATES.anew and "word for word" not in data.TEMPLATES.anew
+
     assert Scripted(construct=anew).figures["outcomes"]["no_turn"] == 3
     made = Scripted("--full-reconstruction", construct=anew)
     assert made.figures["outcomes"]["kept"] == made.figures["correct"] == 3

@@ -57,6 +57,11 @@ def test_processes_change_rounding_only(tmp_path):
     same(one, ranks(tmp_path, 4, "--micro-batch-tokens", "90", local=2))  # two nodes of two: hybrid sharding
 
 
+def test_opsd_s_two_forwards(tmp_path):
+    one = ranks(tmp_path, 1, "--algo", "opsd", "--micro-batch-tokens", "100000")
+    same(one, ranks(tmp_path, 2, "--algo", "opsd", "--micro-batch-tokens", "60"))
+
+
 def test_several_optimiser_steps_and_checkpointing(tmp_path):
     several = ("--epochs", "2", "--minibatches", "3", "--clip-low", "1e-3", "--clip-high", "1e-3")
     one = ranks(tmp_path, 1, *several, "--micro-batch-tokens", "100000")

@@ -100,7 +100,7 @@ def test_characters_of_several_tokens_are_never_cut():
         (Y_WRONG[:23] + " So x is 10: \\boxed{10}.", "no_turn"),
         (Y_WRONG, "no_turn"),
         (Y_WRONG[:23] + " Awaiting more. \\boxed{10}.", "no_turn"),
-        ("", "no_turn"),
+        ("", "tags"),
     ],
 )
 def test_outcomes(reconstruction, outcome):

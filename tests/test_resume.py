@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import cli
+import parallel
 import train
 from train import Trainer
 
@@ -75,7 +76,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(begin, tmp_path, monkeypatch):
     with open(stopped / "metrics.jsonl", "a") as file:
         file.write('{"step": 3, "accuracy": 0.1}\n{"step": 4, "accu')  # a step that was lost, and a torn one
     code, said = begin.again(["--resume", "--out", stopped, "--steps", 4])
-    assert code == 0 and "steps 3 to 4" in said
+    assert code == 0 and "2 of 4 steps done" in said
     assert weights(stopped) == weights(straight)
     assert steps_of(stopped) == steps_of(straight) == [1, 2, 3, 4]
     assert steps_of(stopped, "trajectories.jsonl") == steps_of(straight, "trajectories.jsonl")
@@ -104,6 +105,24 @@ def test_flags_that_contradict_the_run_are_refused(begin, tmp_path):
     assert "--resume needs --out" in begin.again(["--resume"])[1]
 
 
+def test_a_last_evaluation_that_was_stopped_is_made_up_for(begin, tmp_path, real_path, monkeypatch):
+    out, problems = tmp_path / "run", real_path / "problems.jsonl"
+    evaluate = Trainer.evaluate
+
+    def stopped(self, held_out):
+        if (out / "metrics.jsonl").exists():
+            raise parallel.Stopped
+        return evaluate(self, held_out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", stopped)
+        assert begin("--steps", 1, "--out", out, "--eval-data", problems, "--eval-samples", 2)[0] == 130
+    assert steps_of(out, "evaluations.jsonl") == [0]
+    code, said = begin.again(["--resume", "--out", out])
+    assert code == 0 and "1 of 1 steps done" in said and steps_of(out, "evaluations.jsonl") == [0, 1]
+    assert "has its 1 steps already" in begin.again(["--resume", "--out", out])[1]
+
+
 def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -111,7 +130,7 @@ def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):
         stop_in_step(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         assert begin("--steps", 2, "--out", out)[0] == 130
     code, said = begin.again(["--resume", "--out", out])
-    assert code == 0 and "steps 1 to 2" in said and steps_of(out) == [1, 2]
+    assert code == 0 and "0 of 2 steps done" in said and steps_of(out) == [1, 2]
 
 
 def test_a_stop_waits_for_the_end_of_an_update(begin, tmp_path, monkeypatch):

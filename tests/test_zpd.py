@@ -51,7 +51,7 @@ def test_problems_within_the_bounds_are_kept_and_others_are_counted(given, tmp_p
     rows = [json.loads(line) for line in (tmp_path / "kept.estimates.jsonl").open()]
     assert [row["right"] for row in rows] == [RIGHT[row["answer"]] for row in rows]
     assert [row["accuracy"] for row in rows] == [0, 0.125, 0.5, 0.875, 1, 0.375]
-    assert all(row["n"] == 8 and row["model"] == str(tmp_path / "model") for row in rows)
+    assert all(row["n"] == 8 and len(row["weights"]) == 16 for row in rows)
     assert len(sampler.prompts) == 6
 
 
@@ -96,3 +96,8 @@ def test_bad_input(given, tmp_path, monkeypatch, capsys):
     run(monkeypatch, Scripted(respond), *given)
     assert "holds estimates with n 8, not 4" in says("-n", 4)
     assert "holds estimates with temperature 1.0, not 0.5" in says("--temperature", 0.5)
+    other = make_model(vocab=len(TOKENIZER), context=512, eos=(TOKENIZER.eos_token_id,), sharp=2.0)
+    policy.save(other, TOKENIZER, tmp_path / "other")
+    assert "holds estimates with weights" in says("--model", tmp_path / "other")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    run(monkeypatch, Scripted(respond), *given, "--model", tmp_path / "moved")
