@@ -53,11 +53,11 @@ COLUMNS = {
 }
 
 
-def program(folder: Path, command: list, processes: list[subprocess.Popen]):
-    """Run one of our programs on one thread, its output into a log beside `folder`; RuntimeError when it fails."""
+def program(folder: Path, command: list, processes: list[subprocess.Popen], threads: int = 1):
+    """Run one of our programs, its output into a log beside `folder`; RuntimeError when it fails."""
     log = folder.with_name(f"{folder.name}.log")
     with open(log, "a", encoding="utf-8") as file:
-        command, env = [sys.executable, *map(str, command)], os.environ | {"OMP_NUM_THREADS": "1"}
+        command, env = [sys.executable, *map(str, command)], os.environ | {"OMP_NUM_THREADS": str(threads)}
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=env)
         processes.append(process)
     if process.wait():

@@ -12,6 +12,7 @@ both took. What was stopped goes on with the same command.
 """
 
 import json
+import os
 import platform
 import sys
 from datetime import date
@@ -131,11 +132,12 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     kind, plain = ("plain-", ["--plain"]) if args.plain else ("", [])
     starts = {seed: folder / f"{kind}coldstart-{seed}" for seed in args.seeds}
-    work = {
-        seed: partial(program, start, ["coldstart.py", "--out", start, "--seed", seed, *plain], processes)
-        for seed, start in starts.items()
-        if not start.exists()
-    }
+    work = {}
+    todo = [seed for seed, start in starts.items() if not start.exists()]
+    threads = max(1, (os.cpu_count() or 1) // max(1, min(args.jobs, len(todo))))  # a single seed gets all cores
+    for seed in todo:
+        command = ["coldstart.py", "--out", starts[seed], "--seed", seed, *plain]
+        work[seed] = partial(program, starts[seed], command, processes, threads)
     side_by_side(args.jobs, work, processes)
     runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     rate = f" --lr {args.lr}" if args.lr else ""
