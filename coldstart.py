@@ -138,8 +138,8 @@ def recipe() -> str:
 
 
 def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
-    """Train the toy's model from scratch and save it, with its tokeniser, as a model folder. A `plain` one has seen
-    demonstrations only: what a model without a cold start is elsewhere, able to answer and not to construct."""
+    """Train the toy's model from scratch and save it, with its tokeniser, as a model folder. A `plain` one has not
+    seen the synthesis task: what a model without a cold start is elsewhere, able to answer and not to construct."""
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
     model.config.toy_recipe = recipe()
@@ -243,7 +243,6 @@ def learn(args, folder: Path):
 
 def cold_start(args):
     """Examples, then fine-tuning, each from where it was."""
-    parallel.alone()
     folder = Path(args.out)
     if (folder / "model").exists():
         raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
@@ -283,6 +282,8 @@ def main():
     parser.add_argument("--micro-batch-tokens", type=int, default=16384, help="tokens of one forward (default 16384)")
     parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default 100)")
     args = parser.parse_args()
+    with cli.bad_input():
+        parallel.alone()
     if args.model == "toy":
         out = args.out or toy.COLD_START
         for name, value in vars(args).items():

@@ -269,8 +269,8 @@ def sharded(network: policy.Policy, gradient_checkpointing: bool = False) -> pol
 
 
 def recomputed(forward, *args, **kwargs):
-    """A layer's output, whose activations are computed again in the backward. Sampling needs none: one process samples
-    with these very layers, which a CUDA graph cannot capture while random states are saved."""
+    """A layer's output, whose activations are computed again in the backward. On a CPU one process samples with these
+    very layers, and needs none of it."""
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     return torch_checkpoint(forward, *args, use_reentrant=False, **kwargs)
@@ -393,6 +393,8 @@ def train(args, trainer: Trainer, held_out: list[data.Problem], run: Run, first:
     try:
         with bar:
             measure(0)
+            if first and args.eval_every and first % args.eval_every == 0:
+                measure(first)  # if it was stopped in that
             while done < args.steps and failed < MAX_FAILED:
                 figures, attempts = trainer.step(done)
                 done += 1

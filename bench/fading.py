@@ -1,10 +1,11 @@
 """Why constructions grow rare while the toy is trained: what is still wrong is wrong in another way.
 
-    python bench/fading.py runs/study/algo-tapo-*        # training runs of the toy
+    python bench/fading.py runs/study/algo-tapo-?        # training runs of the toy
 
 A wrong response of the toy ends in an honest check ("36 + 8 = 44 low ; \\boxed{ 9 }": the guess was wrong) or in a
 mistaken one ("30 + 8 = 44 ok ; ..."). The cold start shows how to rewrite the first kind only. For the start and the
-end of each run: how many wrong responses of either kind there are, and which share of their constructions is valid.
+end of each run: how many wrong responses of either kind queries with a right one have, and which share of their
+constructions is valid.
 """
 
 import argparse

@@ -43,6 +43,11 @@ def interval(values) -> tuple[float, float]:
     return values.mean().item(), T_975[min(len(values), 10) - 2] * values.std(ddof=1).item() / len(values) ** 0.5
 
 
+def upto(rows: list[dict], steps: int) -> list[dict]:
+    """The evaluations of the first `steps` steps: a run may have been made longer for another study."""
+    return [row for row in rows if row["step"] <= steps]
+
+
 def at_step(rows: list[dict], step: int) -> dict:
     """The evaluation after `step` steps."""
     return next(row for row in rows if row["step"] == step)
@@ -121,13 +126,15 @@ def main():
     parser.add_argument("--also", nargs="+", default=[], choices=RUNS, metavar="NAME", help="further algorithms")
     parser.add_argument("--lr", type=float, help="the learning rate of every run (default the toy's)")
     parser.add_argument("--rates", nargs="+", type=float, help="instead: GRPO with these learning rates")
-    parser.add_argument("--plain", action="store_true", help="start without a cold start: from demonstrations alone")
+    parser.add_argument("--plain", action="store_true", help="start from models that never saw the synthesis task")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
     parser.add_argument("--out", default="runs/study", help="where runs are kept (default runs/study)")
     parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
     args = parser.parse_args()
     if any(step % EVERY or not 0 < step <= args.steps for step in args.at) or args.grpo_steps < args.steps:
         cli.fail(f"--at takes multiples of {EVERY} up to --steps, and --grpo-steps cannot be below --steps")
+    if args.rates and args.lr:
+        cli.fail("--rates are the learning rates: leave --lr out")
     folder, processes = Path(args.out).resolve(), []
     folder.mkdir(parents=True, exist_ok=True)
     kind, plain = ("plain-", ["--plain"]) if args.plain else ("", [])
@@ -142,21 +149,21 @@ def main():
     runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     rate = f" --lr {args.lr}" if args.lr else ""
     runs = runs or {name: RUNS[name] + rate for name in ("GRPO", "TAPO", *args.also)}
+    lengths = {name: args.grpo_steps if name == "GRPO" else args.steps for name in runs}
     places = {(name, seed): folder / f"{kind}{flags.replace('--', '').replace(' ', '-')}-{seed}"
               for name, flags in runs.items() for seed in args.seeds}  # fmt: skip
     work = {}
     for (name, seed), place in places.items():
-        steps = args.grpo_steps if name == "GRPO" else args.steps
-        if not ended(place, steps):
+        if not ended(place, lengths[name]):
             given = f"--model {starts[seed]} --data toy --seed {seed} --eval-every {EVERY} {runs[name]}"
-            work[f"{name} {seed}"] = partial(train, place, steps, given, processes)
+            work[name, seed] = partial(train, place, lengths[name], given, processes)
     side_by_side(args.jobs, work, processes)
 
-    found = {name: [evaluations(places[name, seed]) for seed in args.seeds] for name in runs}
+    found = {name: [upto(evaluations(places[name, seed]), lengths[name]) for seed in args.seeds] for name in runs}
     where = f"{machine()}, torch {torch.__version__}, commit {commit()}, {date.today()}"
     print(f"seeds {' '.join(map(str, args.seeds))}, mean ± half of the 95 % interval; {where}")
     pair = None if args.rates else ("TAPO", "GRPO")
-    start = {"cold start": [e[0] for e in next(iter(found.values()))]}
+    start = {"start": [e[0] for e in next(iter(found.values()))]}
     for step in args.at:
         rows = {str(name): [at_step(e, step) for e in runs_of] for name, runs_of in found.items()}
         print(f"\nafter {step} steps\n\n{table(start | rows, pair)}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_flags_that_contradict_the_run_are_refused(begin, tmp_path):
     assert "--resume needs --out" in begin.again(["--resume"])[1]
 
 
-def test_a_last_evaluation_that_was_stopped_is_made_up_for(begin, tmp_path, real_path, monkeypatch):
+def test_an_evaluation_that_was_stopped_is_made_up_for(begin, tmp_path, real_path, monkeypatch):
     out, problems = tmp_path / "run", real_path / "problems.jsonl"
     evaluate = Trainer.evaluate
 
@@ -114,13 +115,18 @@ def test_a_last_evaluation_that_was_stopped_is_made_up_for(begin, tmp_path, real
             raise parallel.Stopped
         return evaluate(self, held_out)
 
+    measured = ["--eval-data", problems, "--eval-samples", 2, "--eval-every", 1]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "evaluate", stopped)
-        assert begin("--steps", 1, "--out", out, "--eval-data", problems, "--eval-samples", 2)[0] == 130
+        assert begin("--steps", 1, "--out", out, *measured)[0] == 130
     assert steps_of(out, "evaluations.jsonl") == [0]
+    longer = tmp_path / "longer"
+    shutil.copytree(out, longer, symlinks=True)
     code, said = begin.again(["--resume", "--out", out])
     assert code == 0 and "1 of 1 steps done" in said and steps_of(out, "evaluations.jsonl") == [0, 1]
     assert "has its 1 steps already" in begin.again(["--resume", "--out", out])[1]
+    assert begin.again(["--resume", "--out", longer, "--steps", 2])[0] == 0
+    assert steps_of(longer, "evaluations.jsonl") == [0, 1, 2]
 
 
 def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):

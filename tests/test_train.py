@@ -249,6 +249,14 @@ def refused(monkeypatch, capsys, *argv, program=train):
     return said
 
 
+def test_a_full_reconstruction_is_asked_for_in_other_words(real_path):
+    model, tokenizer = policy.load(str(real_path / "model"))
+    for flag, task in ((), data.TEMPLATES.synthesis), (("--full-reconstruction",), data.TEMPLATES.anew):
+        args, _ = flags.parse(["--max-new-tokens", "60", "--max-synthesis-tokens", "99", *flag])
+        flags.settle(args, is_toy=False)
+        assert Trainer(args, model, tokenizer, [data.Problem("1 + 1?", "2")]).task == task
+
+
 def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
     model, problems = real_path / "model", real_path / "problems.jsonl"
 
@@ -272,6 +280,8 @@ def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
     assert "invalid choice: 'ppo'" in says("--data", problems, "--algo", "ppo")
     assert "--lr must be above 0" in says("--data", problems, "--lr", 0)
     assert "context holds 2048" in says("--data", problems, "--max-new-tokens", 2040)
+    limits = ("--max-new-tokens", 60, "--max-synthesis-tokens", 2040)
+    assert "no synthesis task fits" in says("--data", problems, *limits)
     long = json.dumps({"problem": "1 + " * 900 + "1", "answer": "901"})
     (tmp_path / "long.jsonl").write_text(long)
     assert "context holds 2048" in says(
