@@ -12,6 +12,7 @@ both took. What was stopped goes on with the same command.
 """
 
 import json
+import math
 import os
 import platform
 import sys
@@ -71,9 +72,10 @@ def told(name: str, mean: float, half: float, sign: str = "") -> str:
     """A figure with its interval, as a cell of a table."""
     scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, (100, " %"))
     digits = {"generated": 2, "seconds": 0}.get(name, 1)
-    return (
-        f"{scale * mean:{sign}.{digits}f} ± {scale * half:.{digits}f}{unit}" if half == half else f"{scale * mean:.1f}"
-    )
+    if math.isnan(mean):
+        return "-"
+    spread = "" if math.isnan(half) else f" ± {scale * half:.{digits}f}"
+    return f"{scale * mean:{sign}.{digits}f}{spread}{unit}"
 
 
 def table(rows: dict[str, list[dict]], difference: tuple[str, str] | None = None) -> str:
