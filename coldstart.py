@@ -153,11 +153,16 @@ def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
     policy.save(model, tokenizer, folder)
 
 
+def toy_maker(model, tokenizer, m_max: int) -> examples.Maker:
+    """What lets a model of the toy construct from its own responses to the problems to train on."""
+    args = argparse.Namespace(slots=512, k=8, m_max=m_max, seed=0, temperature=1.0, shots=False)
+    args.max_new_tokens, args.max_synthesis_tokens = toy.MAX_NEW_TOKENS, 96
+    return examples.Maker(args, model, tokenizer, toy.problems()[0])
+
+
 def toy_skill(model, tokenizer) -> float:
     """The share of valid constructions among those that the model tries on some of the toy's problems."""
-    args = argparse.Namespace(slots=512, k=8, m_max=4, seed=0, temperature=1.0, shots=False)
-    args.max_new_tokens, args.max_synthesis_tokens = toy.MAX_NEW_TOKENS, 96
-    _, _, counts = examples.Maker(args, model, tokenizer, toy.problems()[0]).make(0)
+    _, _, counts = toy_maker(model, tokenizer, m_max=4).make(0)
     return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
 
 

@@ -1,6 +1,6 @@
 """Why constructions grow rare while the toy is trained: what is still wrong is wrong in another way.
 
-    python bench/fading.py runs/study/algo-tapo-?        # training runs of the toy
+    python bench/fading.py runs/study/algo-tapo-lr-0.0004-?        # training runs of the toy
 
 A wrong response of the toy ends in an honest check ("36 + 8 = 44 low ; \\boxed{ 9 }": the guess was wrong) or in a
 mistaken one ("30 + 8 = 44 ok ; ..."). The cold start shows how to rewrite the first kind only. For the start and the
@@ -8,7 +8,6 @@ end of each run: how many wrong responses of either kind queries with a right on
 constructions is valid.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -16,19 +15,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import cli
-import examples
+import coldstart
 import parallel
 import policy
 import toy
 
-QUERIES, K = 320, 8  # half of the problems to train on
+QUERIES = 320  # half of the problems to train on
 
 
 def counted(model: Path) -> Counter:
     """Constructions tried and valid of a model's own wrong responses, by whether the last check is mistaken."""
-    args = argparse.Namespace(k=K, m_max=K, seed=0, temperature=1.0, slots=512, shots=False)
-    args.max_new_tokens, args.max_synthesis_tokens = toy.MAX_NEW_TOKENS, 96
-    maker = examples.Maker(args, *policy.load(str(model), parallel.device()), toy.problems()[0])
+    maker = coldstart.toy_maker(*policy.load(str(model), parallel.device()), m_max=8)  # all that can be tried
     queries = dict(enumerate(range(QUERIES)))
     counts = Counter()
     for attempt in maker.reflect(queries, maker.sample_groups(queries, 0), 0):
@@ -43,11 +40,8 @@ def main():
     parser = cli.Parser("Which wrong responses a run of the toy leaves, and which of them can still be rewritten.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs of the toy")
     args = parser.parse_args()
-    print(
-        "| run | | honest checks: wrong responses, valid | mistaken checks: wrong responses, valid |\n"
-        + "| --- " * 4
-        + "|"
-    )
+    print("| run | | honest checks: wrong responses, valid | mistaken checks: wrong responses, valid |")
+    print("| --- " * 4 + "|")
     for run in args.runs:
         start = toy.folder(json.loads((run / "config.json").read_text(encoding="utf-8"))["flags"]["model"])
         for name, model in (("start", start), ("end", run / "model")):
