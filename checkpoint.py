@@ -1,6 +1,9 @@
-"""What a run leaves on disk: saves that are complete or absent, exact resumption, and rows that are never torn.
+"""A folder that survives: what a program leaves on disk, whole or not at all, and how it goes on with it.
 
-    config.json         the flags, the commit and the versions
+Every program keeps the settings that its work was begun with (`begin`); going on with others is refused. Logs are JSON
+lines: rows are added whole, files are replaced whole, and a last line torn by a kill is no row. A training run has
+
+    config.json         the settings, the commit and the versions
     metrics.jsonl       one JSON object a step
     evaluations.jsonl   held-out figures, with the step after which they were taken
     trajectories.jsonl  some constructions of each step, with their parts
@@ -20,6 +23,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -28,9 +32,118 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-import jsonl
 import parallel
 import policy
+
+# ----------------------------------------------------------------------------------------------------------------- logs
+
+
+def read(file: Path) -> list[dict]:
+    """The rows of a log, none where it is absent. A last line still being written, or torn by a kill, is left out; so
+    is what stands after a line that is no JSON."""
+    rows = []
+    for line in file.read_bytes().split(b"\n") if file.is_file() else ():
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                break
+    return rows
+
+
+def line(row: dict) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def append(file: Path, rows: list[dict]):
+    """Add rows to a log in one write, and wait for the disk."""
+    with open(file, "ab") as handle:
+        _to_disk(handle, "".join(map(line, rows)))
+
+
+def rewrite(file: Path, rows: list[dict]):
+    """Make these rows the whole of a log."""
+    write(file, "".join(map(line, rows)))
+
+
+def write(file: Path, text: str):
+    """Write a file that appears, or is replaced, whole or not at all."""
+    scratch = file.with_name(f".{file.name}.new")
+    with open(scratch, "wb") as handle:
+        _to_disk(handle, text)
+    scratch.replace(file)
+
+
+def _to_disk(handle, text: str):
+    handle.write(text.encode("utf-8", "replace"))  # a lone surrogate is no UTF-8
+    handle.flush()
+    os.fsync(handle.fileno())
+
+
+# ---------------------------------------------------------------------------------------------- what was begun, and how
+
+
+def begin(file: Path, settings: dict):
+    """Keep the `settings` of some work in `file`, with the commit and the versions; or find that the work was begun
+    with the same. Raises ValueError when it was begun with others."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
+        config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
+        write(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    elif others := differing(begun(file), settings):
+        raise ValueError(
+            f"{file.parent} was begun with {others}: give the same flags to go on, or another place with --out"
+        )
+
+
+def begun(file: Path) -> dict:
+    """The settings that `begin` kept in `file`. Raises ValueError when it holds none."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
+        if isinstance(settings, dict):
+            return settings
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{file} holds no settings of this version of the library")
+
+
+def differing(begun: dict, settings: dict) -> str:
+    """In which settings two dicts differ, as a text: empty if in none."""
+    kept = json.loads(json.dumps(settings))  # tuples become lists
+    return ", ".join(f"{name} {begun.get(name)}, not {kept[name]}" for name in kept if kept[name] != begun.get(name))
+
+
+def commit() -> str | None:
+    """The commit of this code, with a + when files differ from it; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*words):
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def free_folder(name: str) -> Path:
+    """A new folder `runs/name-N`, made here and now: another run, perhaps just started, never gets the same."""
+    for folder in numbered(name):
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+
+
+def numbered(name: str) -> Iterator[Path]:
+    """runs/name-1, runs/name-2, ..."""
+    return (Path("runs") / f"{name}-{i}" for i in count(1))
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
 
 
 def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
@@ -100,34 +213,35 @@ def _sync(path: Path):
         os.close(handle)
 
 
+# ------------------------------------------------------------------------------------------------------- a training run
+
+LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl")
+
+
 class Run:
     """The folder of one training run. The first process writes, the others only know where it is."""
 
-    def __init__(self, folder: str | None, name: str, resume: bool = False):
-        """The run will be kept in `folder`, or in the first of `runs/name-1`, `runs/name-2`, ... that is free; with
-        `resume` it is there already. Nothing is written yet. Raises ValueError with a sentence when `folder` holds
-        something already, or does not hold what is to be resumed."""
-        self.name, self.folder = name, Path(folder) if folder else None
-        self.flags = None
+    def __init__(self, folder: str | None, resume: bool = False):
+        """The run will be kept in `folder`, or in a new one under runs/; with `resume` it is there already. Nothing is
+        written yet. Raises ValueError with a sentence when `folder` holds something already, or does not hold what is
+        to be resumed."""
+        self.folder, self.settings = Path(folder) if folder else None, {}
         if resume:
             if not folder or not (self.folder / "config.json").is_file():
                 raise ValueError(
                     f"there is no run in {folder or '(no --out)'}: --resume needs --out with a run's folder"
                 )
-            self.flags = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["flags"]
+            self.settings = begun(self.folder / "config.json")
         elif folder and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise ValueError(
                 f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
             )
 
-    def start(self, flags: dict):
-        """Make the folder, and keep in it what is needed to repeat the run."""
+    def start(self, name: str, settings: dict):
+        """Make the folder, called `name` where it has no name yet, and keep in it what is needed to repeat the run."""
         if parallel.rank() == 0:
-            self.folder = self.folder or _first_free(self.name)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
-            config = {"flags": flags, "commit": commit(), "python": platform.python_version()} | versions
-            jsonl.write(self.folder / "config.json", json.dumps(config, indent=2) + "\n")
+            self.folder = self.folder or free_folder(name)
+            begin(self.folder / "config.json", settings)
         self.folder = parallel.gather(self.folder or Path())[0]
 
     @property
@@ -139,16 +253,20 @@ class Run:
         """Drop what was logged after `step`, which is about to happen again, and a line torn by a crash."""
         for name in LOGS if parallel.rank() == 0 else ():
             rows = [row for row in self.rows(name) if row["step"] <= step]
-            jsonl.rewrite(self.folder / name, rows)
+            rewrite(self.folder / name, rows)
 
     def rows(self, name: str) -> list[dict]:
         """The rows of a log."""
-        return jsonl.read(self.folder / name)
+        return read(self.folder / name)
 
     def append(self, name: str, rows: list[dict]):
         """Add rows to a log, in one write."""
         if parallel.rank() == 0:
-            jsonl.append(self.folder / name, rows)
+            append(self.folder / name, rows)
+
+    def measured(self, step: int) -> bool:
+        """Whether there is an evaluation of this step."""
+        return any(row["step"] == step for row in self.rows("evaluations.jsonl"))
 
     def save(self, step: int, model, tokenizer, optimizer, keep: int):
         """Write the checkpoint of `step`, and have `model` point to its weights."""
@@ -158,30 +276,3 @@ class Run:
             link.unlink(missing_ok=True)
             link.symlink_to(self.newest.relative_to(self.folder) / "model")
             link.replace(self.folder / "model")
-
-
-LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl")
-
-
-def _first_free(name: str) -> Path:
-    """A new folder `runs/name-N`, made here and now: another run, perhaps just started, never gets the same."""
-    for i in count(1):
-        try:
-            folder = Path("runs") / f"{name}-{i}"
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-
-
-def commit() -> str | None:
-    """The commit of this code, with a + when files differ from it; None outside git."""
-    here = Path(__file__).parent
-
-    def git(*words):
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -21,10 +21,12 @@ import gzip
 import io
 import json
 import math
+import random
 import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +76,7 @@ TEMPLATES = Templates(
 )
 
 
-# ----------------------------------------------------------------------------------------------------- where a set is
+# ------------------------------------------------------------------------------------------------------- where a set is
 
 
 def load(name: str) -> list[Problem]:
@@ -340,7 +342,25 @@ def _report_repeats(name: str, problems: list[Problem]):
         print(f"{name}: {repeats} of {len(problems)} rows repeat a question{changed}; all are kept", file=sys.stderr)
 
 
-# ------------------------------------------------------------------------------------------------------------- prompts
+def digest(problems: list[Problem]) -> str:
+    """Eight bytes that tell problem sets apart, as hex."""
+    return blake2b(repr(problems).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def queries_of_step(problems: int, queries: int, seed: int, step: int) -> list[int]:
+    """Which of the problems step number `step` samples: every epoch goes through all of them in an order of its own."""
+    places = range(step * queries, (step + 1) * queries)
+    epochs = range(places[0] // problems, places[-1] // problems + 1)
+    orders = {e: random.Random(f"{seed} epoch {e}").sample(range(problems), problems) for e in epochs}
+    return [orders[place // problems][place % problems] for place in places]
+
+
+# -------------------------------------------------------------------------------------------------------------- prompts
+
+
+def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat) -> list[list[int]]:
+    """The ids of each problem's plain prompt. `chat` goes to `prompt_ids`."""
+    return prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems], **chat)
 
 
 def prompt_ids(tokenizer, texts: list[str], *, system: str | None = None, **template) -> list[list[int]]:

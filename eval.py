@@ -41,7 +41,7 @@ from sampler import Sampler
 from scores import Response, summary, table
 from verifier import extract_answer, verify
 
-# ---------------------------------------------------------------------------------------------- sampling and judging
+# ------------------------------------------------------------------------------------------------- sampling and judging
 
 
 def judge(completion, tokenizer, answer: str, problem: int) -> Response:
@@ -109,7 +109,7 @@ def rescore(path: str, out: str | None) -> str:
     return f"{table(figures_of(rows))}\n{changed} of {len(rows)} verdicts changed"
 
 
-# ------------------------------------------------------------------------------------------------------- the program
+# ---------------------------------------------------------------------------------------------------------- the program
 
 
 class Evaluation:

@@ -18,6 +18,8 @@ Where we depart from the paper:
 3. kl defaults to 0 for real models: no reference policy is kept. (On the toy it is 0.05.)
 """
 
+from typing import NamedTuple
+
 import torch
 
 EPS = 1e-6  # keeps a group of nearly equal rewards from exploding; groups of equal rewards are exactly 0
@@ -77,3 +79,53 @@ def k3_kl(logprobs_N, reference_logprobs_N):
     Unbiased for samples of the policy and never negative (GRPO eq. 4). Its gradient is that of the estimate."""
     d_N = reference_logprobs_N - logprobs_N
     return d_N.exp() - d_N - 1
+
+
+class Tokens(NamedTuple):
+    """What a loss is made of: a micro-batch's N response tokens, a column for each thing known of them, [N] each."""
+
+    logprobs: torch.Tensor  # under the policy; carries the gradient
+    old: torch.Tensor  # ... before the first optimiser step of the batch
+    entropy: torch.Tensor
+    advantages: torch.Tensor
+    coefficients: torch.Tensor  # of `sequence_coefficients`
+    group: torch.Tensor  # which group a token's response belongs to (tapo.py)
+    weights: torch.Tensor  # OTS weights (tapo.py)
+    divergence: torch.Tensor | None  # from a teacher (opsd.py)
+
+
+class GRPO:
+    """The algorithm, as train.py asks for it: what it needs beside G_orig, its advantages, its loss. The others are
+    objects with the same methods."""
+
+    constructs = False  # whether it needs constructed trajectories, G_ref
+    outputs = False  # whether it learns from the outputs that those were made of, G_syn
+    teaches = False  # whether it needs a teacher's prompt for each response
+    network = None  # what it wraps the model in, if not in policy.Policy
+
+    def __init__(self, settings, selection=None):
+        """`settings` and `selection` are config.Objective and config.Selection, or anything with their fields."""
+        self.settings, self.selection = settings, selection
+
+    def select(self, correct_QK, seed: str) -> list[tuple[int, int, int]]:
+        """(query, index of y-, index of y+) of each trajectory to construct."""
+        return []
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
+        """Advantages [Q, K] of G_orig and [M] of G_ref. taught_QK: which responses have a teacher."""
+        return group_advantages(rewards_QK), torch.zeros_like(ref_rewards_M)
+
+    def forward(self, network, prompts, teachers, responses, temperature: float):
+        """Log-probabilities and entropies [N] of the response tokens, and their divergences or None."""
+        return *network(prompts, responses, temperature), None
+
+    def weights(self, logprobs_N, entropy_N) -> torch.Tensor:
+        """OTS weights [N]."""
+        return torch.ones_like(logprobs_N)
+
+    def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a micro-batch, and its parts, detached, for the metrics."""
+        clip = self.settings.clip_low, self.settings.clip_high
+        token_loss_N, clipped_N = clipped_surrogate(tokens.logprobs, tokens.old, tokens.advantages, *clip)
+        loss = (tokens.coefficients * token_loss_N).sum()
+        return loss, {"loss_orig": loss.detach(), "clipped": clipped_N.sum()}

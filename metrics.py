@@ -1,58 +1,77 @@
-"""What a training step tells about itself, and the table at the end of a run.
+"""What is measured: of a training step, and of a set of responses.
 
-No signal may vanish silently. Of the constructions, the funnel is logged at every step: eligible queries, tried,
-parsed, verbatim (y-'s own words and then a turn), kept (within the limits), correct, and with an advantage that is
-not 0. Of the update, the figures to look at when training goes wrong: first `gap_mean` and `gap_max`, how far the
+Of a step, no signal may vanish silently. The funnel of the constructions is logged at every step: eligible queries,
+tried, parsed, verbatim (y-'s own words and then a turn), kept (within the limits), correct, and with an advantage that
+is not 0. Of the update, the figures to look at when training goes wrong: first `gap_mean` and `gap_max`, how far the
 sampler's log-probabilities are from the trainer's on the very same tokens. They should differ by rounding only.
+
+Of a set of responses, rows as rollouts.Response.row makes them and a log keeps them:
+
+pass@k, unbiased (Chen et al., arXiv 2107.03374): with c of n responses correct, 1 - C(n-c, k) / C(n, k).
+majority: whether the most frequent final answer is right.
+DSR, direct solution rate (TAPO; definition inferred): of the correct responses, the share that holds no reflection.
+ERR, effective reflection rate (TAPO): of the responses that reflect, the share that ends correct.
+What counts as a reflection is the list REFLECTIONS in reflect.py.
+
+Every figure of a set is a ratio of two sums over problems (`ratios`). So a problem is the unit of uncertainty: its
+responses are not independent, and the problems stand for others of their kind (Miller, arXiv 2411.00640).
 """
 
+import json
 import math
 import os
 import sys
 from collections import Counter
+from math import comb
 from pathlib import Path
 
-from reflect import OUTCOMES, reflects
+import numpy as np
+
+from reflect import OUTCOMES
 from tapo import ORIG, REF
+from verifier import equivalent
+
+# --------------------------------------------------------------------------------------------------------------- a step
 
 PARSED = OUTCOMES.keys() - {"too_long_prompt", "cut", "tags"}
 VERBATIM = PARSED - {"not_verbatim", "no_turn"}
 
 
 def of_groups(groups) -> dict:
-    """Figures of G_orig, [Q][K] rollouts."""
-    rollouts = [rollout for group in groups for rollout in group]
-    lengths = [len(r.ids) for r in rollouts]
+    """Figures of G_orig, [Q][K] responses."""
+    responses = [response for group in groups for response in group]
+    lengths = [len(r.ids) for r in responses]
     return {
-        "reward_mean": _mean([r.reward for r in rollouts]),
-        "accuracy": _mean([r.reward > 0 for r in rollouts]),
+        "reward_mean": _mean([r.reward for r in responses]),
+        "accuracy": _mean([r.correct for r in responses]),
         "zero_variance": _mean([len({r.reward for r in group}) == 1 for group in groups]),
-        "reflecting": _mean([reflects(r.text) for r in rollouts]),
+        "reflecting": _mean([r.reflects for r in responses]),
         "length_mean": _mean(lengths),
         "length_max": max(lengths),
-        "cut": _mean([not r.finished for r in rollouts]),
+        "cut": _mean([not r.finished for r in responses]),
     }
 
 
-def of_constructions(attempts) -> dict:
-    """The funnel of the constructions of a step, and the count of each outcome."""
+def of_constructions(attempts, advantages_M: list[float]) -> dict:
+    """The funnel of the constructions of a step, and the count of each outcome. advantages_M: of those kept."""
     outcomes = Counter(attempt.construction.outcome for attempt in attempts)
-    kept = [attempt.rollout for attempt in attempts if attempt.rollout]
+    kept = [attempt.trajectory for attempt in attempts if attempt.trajectory]
     return {
-        "eligible_queries": len({attempt.query for attempt in attempts}),
+        "eligible_queries": len({attempt.wrong.query for attempt in attempts}),
         "tried": len(attempts),
         "parsed": sum(outcomes[o] for o in PARSED),
         "verbatim": sum(outcomes[o] for o in VERBATIM),
         "kept": len(kept),
-        "correct": sum(r.reward > 0 for r in kept),
-        "nonzero_advantage": sum(r.advantage != 0 for r in kept),
+        "correct": sum(r.correct for r in kept),
+        "nonzero_advantage": sum(advantage != 0 for advantage in advantages_M),
         "outcomes": {name: outcomes[name] for name in OUTCOMES},
     }
 
 
-def of_time(sampling: float, training: float, orig, syn) -> dict:
+def of_time(sampling: float, training: float, groups, attempts) -> dict:
     """Seconds of a step, and tokens of its sampled responses and its synthesis outputs."""
-    sampled, synthesised = (sum(len(r.ids) for r in group) for group in (orig, syn))
+    sampled = sum(len(response.ids) for group in groups for response in group)
+    synthesised = sum(len(attempt.output.ids) for attempt in attempts if attempt.output)
     return {
         "seconds_sampling": sampling,
         "seconds_training": training,
@@ -68,18 +87,18 @@ class Tally:
     def __init__(self):
         self.sums = Counter()
 
-    def add(self, rollouts, parts, logprobs_N, entropy_N, weights_N, group_N):
-        """A micro-batch: its rollouts, the parts of its loss, and what its tokens [N] got."""
-        sums = self.sums
+    def add(self, tokens, parts: dict, sampled_N: list[float]):
+        """A micro-batch: its tokens (grpo.Tokens), the parts of its loss, and the sampler's log-probabilities of those
+        tokens that were sampled, in order."""
+        sums, group_N = self.sums, tokens.group
         sums["tokens"] += len(group_N)
         sums["orig"] += (group_N == ORIG).sum().item()
         sums["ref"] += (group_N == REF).sum().item()
-        sums["entropy"] += entropy_N[group_N == ORIG].sum().item()
-        sums["weight"] += weights_N[group_N == REF].sum().item()
+        sums["entropy"] += tokens.entropy[group_N == ORIG].sum().item()
+        sums["weight"] += tokens.weights[group_N == REF].sum().item()
         for name, value in parts.items():
             sums[name] += value.item()
-        theirs = [p for r in rollouts if r.logprobs for p in r.logprobs]
-        gap = (logprobs_N.detach()[group_N != REF] - logprobs_N.new_tensor(theirs)).abs()
+        gap = (tokens.logprobs.detach()[group_N != REF] - tokens.logprobs.new_tensor(sampled_N)).abs()
         sums["sampled"] += len(gap)
         sums["gap"] += gap.sum().item()
         sums["gap_max"] = max(sums["gap_max"], gap.max().item() if len(gap) else 0.0)
@@ -107,20 +126,25 @@ class Tally:
         return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
 
 
-def trajectories(attempts, tokenizer, limit: int) -> list[dict]:
-    """Rows for trajectories.jsonl: kept constructions, and up to a quarter thrown-away ones with their reason."""
-    kept = [attempt for attempt in attempts if attempt.rollout]
-    thrown = [attempt for attempt in attempts if not attempt.rollout][: max(limit // 4, limit - len(kept))]
+def trajectories(
+    attempts, advantages_M: list[float], weights_M: list[list[float]], tokenizer, limit: int
+) -> list[dict]:
+    """Rows for trajectories.jsonl: kept constructions, with their advantages and the OTS weights of their tokens, and
+    up to a quarter thrown-away ones with their reason."""
+    learnt = zip(advantages_M, weights_M)
+    kept = [(attempt, *next(learnt)) for attempt in attempts if attempt.trajectory]
+    thrown = [(attempt, 0.0, []) for attempt in attempts if not attempt.trajectory]
+    thrown = thrown[: max(limit // 4, limit - len(kept))]
     rows = []
-    for attempt in kept[: limit - len(thrown)] + thrown:
-        made, rollout = attempt.construction, attempt.rollout
+    for attempt, advantage, weights in kept[: limit - len(thrown)] + thrown:
+        made, trajectory = attempt.construction, attempt.trajectory
         row = {"question": attempt.problem.question, "outcome": made.outcome}
         row |= {"wrong": attempt.wrong.text, "right": attempt.right.text, "analysis": made.analysis}
         row |= {"prefix": made.prefix, "turn": made.turn}
-        if rollout:
-            row |= {"reward": rollout.reward, "advantage": rollout.advantage, "kept_tokens": made.kept}
-            row |= {"tokens": [tokenizer.decode([i]) for i in rollout.ids]}
-            row |= {"ots_weights": [round(w, 3) for w in rollout.weights]}
+        if trajectory:
+            row |= {"reward": trajectory.reward, "advantage": advantage, "kept_tokens": made.kept}
+            row |= {"tokens": [tokenizer.decode([i]) for i in trajectory.ids]}
+            row |= {"ots_weights": [round(w, 3) for w in weights]}
         rows.append(row)
     return rows
 
@@ -131,6 +155,116 @@ def headline(figures: dict) -> str:
     if figures["tried"]:
         shown += f", kept {figures['kept']}/{figures['tried']} ({figures['correct']} right)"
     return shown + f", {figures['tokens_per_second']:.0f} tokens/s"
+
+
+def _mean(values) -> float:
+    return sum(values) / len(values)
+
+
+# --------------------------------------------------------------------------------------------------- a set of responses
+
+FIGURES = {  # beside pass@k, and what the tables call them
+    "majority": "majority vote",
+    "direct": "right, of the direct ones",
+    "err": "ERR: right, of the reflecting ones",
+    "dsr": "DSR: direct, of the right ones",
+    "reflecting": "reflecting",
+    "cut": "cut at the limit",
+    "tokens": "tokens a response",
+}
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The probability that k responses, drawn without replacement from n of which `correct` are right, hold a right
+    one."""
+    if not 0 <= correct <= n or not 1 <= k <= n:
+        raise ValueError(f"needed: 0 <= correct <= n and 1 <= k <= n, not n={n}, correct={correct}, k={k}")
+    return 1 - comb(n - correct, k) / comb(n, k)
+
+
+def majority(group: list[dict]) -> float:
+    """1 if the most frequent final answer of one problem's responses is right, 0 if it is wrong or there is none, a
+    share where several are equally frequent. Equivalent answers count together; cut responses have no vote."""
+    texts: dict[str, list[bool]] = {}
+    for row in group:
+        if row["finished"] and row.get("final") is not None:
+            texts.setdefault(row["final"], []).append(row["correct"])
+    votes: dict[str, list[bool]] = {}
+    for final, verdicts in texts.items():
+        same = next((known for known in votes if equivalent(known, final)), final)
+        votes[same] = votes.get(same, []) + verdicts
+    most = max(map(len, votes.values()), default=0)
+    winners = [sum(verdicts) / most for verdicts in votes.values() if len(verdicts) == most]
+    return sum(winners) / len(winners) if winners else 0.0
+
+
+def ratios(rows: list[dict], ks: tuple[int, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Numerator and denominator of every figure, [Q] each: one number a problem, in the order of their numbers. A
+    figure of any selection of problems is the sum of its numerators over the sum of its denominators."""
+    groups: dict[int, list[dict]] = {}
+    for row in sorted(rows, key=lambda r: r["problem"]):
+        groups.setdefault(row["problem"], []).append(row)
+
+    def count_Q(what):
+        return np.array([sum(map(what, group)) for group in groups.values()], dtype=float)
+
+    one_Q, n_Q = np.ones(len(groups)), count_Q(lambda r: 1)
+    figures = {}
+    for k in ks:
+        passes = [pass_at_k(len(group), sum(r["correct"] for r in group), k) for group in groups.values()]
+        figures[f"pass@{k}"] = np.array(passes, dtype=float), one_Q
+    return figures | {
+        "majority": (np.array([majority(group) for group in groups.values()], dtype=float), one_Q),
+        "direct": (count_Q(lambda r: r["correct"] and not r["reflects"]), count_Q(lambda r: not r["reflects"])),
+        "err": (count_Q(lambda r: r["correct"] and r["reflects"]), count_Q(lambda r: r["reflects"])),
+        "dsr": (count_Q(lambda r: r["correct"] and not r["reflects"]), count_Q(lambda r: r["correct"])),
+        "reflecting": (count_Q(lambda r: r["reflects"]), n_Q),
+        "cut": (count_Q(lambda r: not r["finished"]), n_Q),
+        "tokens": (count_Q(lambda r: r["tokens"]), n_Q),
+    }
+
+
+def summary(rows: list[dict], ks: tuple[int, ...] = (1,)) -> dict[str, float | None]:
+    """The figures of a set of responses, equally many of each problem, with the standard error "se" of pass@1,
+    clustered by problem. What has nothing to be taken of is None."""
+    sums = ratios(rows, tuple({1, *ks}))
+    pass_Q, _ = sums["pass@1"]
+    Q = len(pass_Q)
+    error = {"se": pass_Q.std(ddof=1).item() / Q**0.5 if Q > 1 else None}
+    figures = {name: ratio(*sums[name]) for name in (*(f"pass@{k}" for k in ks), *FIGURES)}
+    return error | figures
+
+
+def ratio(numerator_Q, denominator_Q) -> float | None:
+    """A figure of the problems whose sums these are; None where there is nothing to take it of."""
+    return numerator_Q.sum().item() / denominator_Q.sum().item() if denominator_Q.any() else None
+
+
+def table(columns: dict[str, dict[str, float | None]]) -> str:
+    """Summaries as a text table, a column each: rates in percent, pass@1 with its standard error, "-" where there is
+    nothing to take a rate of."""
+    cells = {name: [_cell(row, figures) for row in figures if row != "se"] for name, figures in columns.items()}
+    rows = [row for row in next(iter(columns.values())) if row != "se"]
+    widths = {name: max(map(len, (name, *column))) + 3 for name, column in cells.items()}
+    first = max(len(FIGURES.get(row, row)) for row in rows)
+    lines = [" " * first + "".join(f"{name:>{width}}" for name, width in widths.items())]
+    for i, row in enumerate(rows):
+        lines.append(
+            f"{FIGURES.get(row, row):<{first}}" + "".join(f"{cells[name][i]:>{widths[name]}}" for name in cells)
+        )
+    return "\n".join(lines)
+
+
+def _cell(row: str, figures: dict[str, float | None]) -> str:
+    shown = number(row, figures[row])
+    return f"{shown} +- {100 * figures['se']:.1f}" if row == "pass@1" and figures.get("se") is not None else shown
+
+
+def number(row: str, value: float | None, sign: str = "") -> str:
+    """The figure `row` as a table shows it."""
+    if value is None:
+        return "-"
+    return f"{value:{sign}.1f}" if row == "tokens" else f"{100 * value:{sign}.1f}" + ("" if sign else " %")
 
 
 CLOSING = {
@@ -146,7 +280,7 @@ def closing(before: dict, after: dict) -> str:
     """The table at the end of a run: held-out figures before and after."""
     lines = [f"{'held-out problems':<44}{'before':>9}{'after':>9}"]
     for name, meaning in CLOSING.items():
-        lines.append(f"  {meaning:<42}{_percent(before[name]):>9}{_percent(after[name]):>9}")
+        lines.append(f"  {meaning:<42}{number(name, before[name]):>9}{number(name, after[name]):>9}")
     lines.append(f"  {'tokens a response':<42}{before['tokens']:>9.1f}{after['tokens']:>9.1f}")
     return "\n".join(lines)
 
@@ -158,15 +292,54 @@ def next_steps(folder: Path, algo: str, model: str, data: str) -> str:
     other = "grpo" if algo == "tapo" else "tapo"
     lines = (
         f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
-        f"look closer    {python} report.py {folder}\n"
+        f"look closer    {python} -m tools.report {folder}\n"
         f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16"
     )
-    return lines + (f"\ncompare with   {torchrun} --standalone train.py --algo {other}" if model == "toy" else "")
+    toys = f"\ncompare with   {torchrun} --standalone train.py --algo {other}"
+    return lines + (toys if model == "toy" else "")
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+# ------------------------------------------------------------------------------------------------------- kept responses
+
+KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # each k of pass@k that is told, as far as the responses reach
+# What a line of responses.jsonl has to hold to be counted.
+FIELDS = {"data": str, "question": str, "answer": str, "problem": int, "sample": int, "text": str}
+FIELDS |= {"correct": bool, "reflects": bool, "finished": bool, "tokens": int}
 
 
-def _mean(values) -> float:
-    return sum(values) / len(values)
+def read(path: str | Path) -> list[dict]:
+    """The rows of a file of responses or of an evaluation's folder, also of one that still runs or was killed: a last
+    line that is no JSON is left out. Raises ValueError naming the file and line of any other that cannot be used."""
+    path = Path(path)
+    files = [path / "responses.jsonl", *sorted(path.glob("part-*.jsonl"))] if path.is_dir() else [path]
+    rows: dict[tuple, dict] = {}
+    for file in (file for file in files if file.is_file()):
+        lines = file.read_bytes().rstrip(b"\n").split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                if number == len(lines):
+                    break  # torn
+                raise ValueError(f"{file}, line {number}: no JSON") from None
+            wrong = [f for f, kind in FIELDS.items() if not isinstance(row, dict) or not isinstance(row.get(f), kind)]
+            if wrong:
+                raise ValueError(f"{file}, line {number}: no response of an evaluation, as it lacks {', '.join(wrong)}")
+            rows.setdefault((row["data"], row["problem"], row["sample"]), row)
+    if not rows and not path.is_dir():
+        raise ValueError(f"{path} holds no responses: name the responses.jsonl or the folder of an evaluation")
+    return [rows[key] for key in sorted(rows)]
+
+
+def ks_of(*sets: list[dict]) -> tuple[int, ...]:
+    """Each k for which every problem of these sets has enough responses to estimate pass@k."""
+    least = min(min(Counter(row["problem"] for row in rows).values()) for rows in sets)
+    return tuple(k for k in KS if k <= least)
+
+
+def figures_of(rows: list[dict]) -> dict[str, dict]:
+    """The summary of each set in what `read` gave."""
+    sets: dict[str, list[dict]] = {}
+    for row in rows:
+        sets.setdefault(row["data"], []).append(row)
+    return {name: summary(rows, ks_of(rows)) for name, rows in sets.items()}

@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 from policy import Policy
 
 
-class OPSD(Policy):
+class StudentTeacher(Policy):
     """Wraps a causal LM as student and teacher in one forward, so that it owns every use of a parameter."""
 
     def forward(
@@ -78,3 +78,39 @@ def divergence(teacher_CV: torch.Tensor, student_CV: torch.Tensor, beta: float) 
 
 def _kl(p_CV, q_CV):
     return (p_CV.exp() * (p_CV - q_CV)).sum(-1)
+
+
+class OPSD:
+    """The algorithm, as train.py asks for it (grpo.GRPO says what each part means)."""
+
+    constructs, outputs, teaches = False, False, True
+    network = StudentTeacher
+
+    def __init__(self, settings, selection=None):
+        """`settings` are config.Objective, or anything with its fields."""
+        self.settings = settings
+
+    def select(self, correct_QK, seed):
+        """Nothing is constructed."""
+        return []
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
+        """What is learnt from, 1, or not, 0: the responses that have a teacher."""
+        return taught_QK.float(), ref_rewards_M
+
+    def forward(self, network, prompts, teachers, responses, temperature):
+        """Log-probabilities, entropies and divergences [N]. A response without a teacher has its own prompt for one."""
+        teachers = [teacher or prompt for teacher, prompt in zip(teachers, prompts)]
+        divergence_N, logprobs_N, entropy_N = network(
+            prompts, teachers, responses, temperature, self.settings.opsd_beta
+        )
+        return logprobs_N, entropy_N, divergence_N
+
+    def weights(self, logprobs_N, entropy_N):
+        """There is no G_ref to weight."""
+        return torch.ones_like(logprobs_N)
+
+    def loss(self, tokens):
+        """The divergence from the teacher, on the scale of GRPO's loss."""
+        loss = (tokens.coefficients * tokens.advantages * tokens.divergence).sum()
+        return loss, {"loss_orig": loss.detach()}

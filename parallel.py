@@ -5,6 +5,7 @@
     WholeWeights
                a copy of them in compute precision for the sampler. Decoding needs no communication, so processes may
                decode different numbers of steps
+    deal       which prompts are this process's to sample
     gather     what each process sampled, to all of them: each then computes the step's advantages and denominators
                from everything, exactly as one process does, and trains on its share of the micro-batches
     whole      one tensor, from the shards that processes hold
@@ -15,6 +16,7 @@ Gradients are summed over processes, not averaged: the losses carry the step's g
 
 import copy
 import os
+from collections.abc import Callable
 from datetime import timedelta
 
 import torch
@@ -22,6 +24,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+import config
 
 
 def start():
@@ -133,6 +137,24 @@ def gather(part):
     if any(p is None for p in parts):
         raise Stopped
     return parts
+
+
+def together(work: Callable[[], object]) -> list:
+    """What `work` gives on every process, in the order of ranks. Ctrl-C and SIGTERM end it at once, whatever they would
+    wait for outside; then all processes raise Stopped."""
+    try:
+        with config.interruptible():
+            part = work()
+    except KeyboardInterrupt:
+        part = None
+    return gather(None if config.stopping() else part)
+
+
+def deal(things: list) -> list[int]:
+    """Which of some hashable things are this process's: as many of the different ones as any other's. Equal things stay
+    together, so that what a process makes of its own does not depend on how many processes there are."""
+    number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
+    return [i for i, thing in enumerate(things) if number[thing] % size() == rank()]
 
 
 def total(values: dict[str, float], largest: tuple[str, ...] = ()) -> dict[str, float]:

@@ -11,8 +11,10 @@ would be rounded away.
 """
 
 import contextlib
+import functools
 import os
 import shutil
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -97,6 +99,18 @@ def decoder_layers(model) -> list[nn.Module]:
     return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
 
 
+def recompute(layers: list[nn.Module]):
+    """Gradient checkpointing: have these layers compute their activations again in the backward, in place."""
+    for layer in layers:
+        layer.forward = functools.partial(_recomputed, layer.forward)
+
+
+def _recomputed(forward, *args, **kwargs):
+    if not torch.is_grad_enabled():  # on a CPU one process samples with these very layers, and needs none of it
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
 def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`."""
     tokenizer = load_tokenizer(path)
@@ -149,6 +163,12 @@ def eos_ids(model, tokenizer) -> set[int]:
     if ids is None:
         raise ValueError("the model names no end-of-sequence token: set eos_token_id in its generation_config.json")
     return set(ids) if isinstance(ids, (list, tuple)) else {ids}
+
+
+def fingerprint(model) -> str:
+    """Eight bytes that tell weights apart, as hex: of the first numbers of every parameter, any update changes some."""
+    heads = [p.detach().flatten()[:64].float().cpu().numpy().tobytes() for p in model.parameters()]
+    return blake2b(b"".join(heads), digest_size=8).hexdigest()
 
 
 def save(model, tokenizer, folder: str | Path, weights: dict | None = None):

@@ -16,7 +16,7 @@ decided here: it is verified like any response.
 Ours, not the paper's: what counts as a turn (REFLECTIONS, right where the reconstruction leaves y-) and the wording.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 # What makes a response "reflect", in lower case: used to recognise the turn here, and for DSR and ERR in eval.py.
@@ -86,7 +86,7 @@ SYNTHESIS = _TASK + _COPY + _TURN
 ANEW = _TASK + _ANEW + _TURN  # of the ablation "full reconstruction"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Construction:
     """What became of one synthesis output. When outcome is "kept": `ids` is y_ref (end token included), its first
     `kept` ids are y-'s, and prefix + turn is its text. Other outcomes (see OUTCOMES) leave `ids` empty."""
@@ -160,7 +160,8 @@ def turn_position(wrong: str, rewritten: str) -> int | str:
     reflection after the words shared with y- (a "wait" that y- holds itself does not count); or "not_verbatim": there
     is one, but more than LEAD_INS and PUNCTUATION stands between the shared words and it."""
     shared = next((i for i, (a, b) in enumerate(zip(wrong, rewritten)) if a != b), min(len(wrong), len(rewritten)))
-    starts = [at for phrase in REFLECTIONS for at in _occurrences(rewritten, phrase) if at + len(phrase) > shared]
+    text = _folded(rewritten)
+    starts = [at for phrase in REFLECTIONS for at in _occurrences(text, phrase) if at + len(phrase) > shared]
     if not starts:
         return "no_turn"
     start = min(starts)
@@ -173,18 +174,26 @@ def turn_position(wrong: str, rewritten: str) -> int | str:
 
 
 def reflects(text: str) -> bool:
-    """Whether a response holds a reflection: any of REFLECTIONS, as whole words."""
-    return any(_occurrences(text, phrase) for phrase in REFLECTIONS)
+    """Whether a response holds a reflection: any of REFLECTIONS, as whole words. Linear in the length of the text."""
+    text = _folded(text)
+    return any(True for phrase in REFLECTIONS for _ in _occurrences(text, phrase))
 
 
-def _occurrences(text: str, phrase: str) -> list[int]:
-    text = "".join(low if len(low := c.lower()) == 1 else c for c in text).replace("\u2019", "'")  # same positions
-    found, at = [], text.find(phrase)
+def _folded(text: str) -> str:
+    """The text in lower case and with plain apostrophes, each character at its place."""
+    low = text.lower()
+    if len(low) != len(text):  # a few capitals become two characters: those are left as they are
+        low = "".join(one if len(one := c.lower()) == 1 else c for c in text)
+    return low.replace("\u2019", "'")
+
+
+def _occurrences(text: str, phrase: str) -> Iterator[int]:
+    """Where a folded text holds a phrase as whole words."""
+    at = text.find(phrase)
     while at >= 0:
         if not _inside_word(text, at) and not _inside_word(text, at + len(phrase)):
-            found.append(at)
+            yield at
         at = text.find(phrase, at + 1)
-    return found
 
 
 def _inside_word(text: str, at: int) -> bool:

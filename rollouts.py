@@ -1,175 +1,333 @@
-"""What the policy does before it learns: it samples responses, and rewrites its wrong ones.
+"""What the policy does before it learns: it samples responses, which are judged, and rewrites its wrong ones.
 
-    G_orig   K verified responses to each query
-    G_ref    constructed trajectories: a wrong response up to its error, and a turn (reflect.py); verified, too
+    G_orig   K responses to each query
+    G_ref    constructed trajectories y_ref: a wrong response y- up to its error, and a turn (reflect.py)
     G_syn    the synthesis outputs that those were made of
 
-OPSD has no G_ref; each of its responses gets the prompt of its teacher instead. Several processes share the queries.
+One record a response, frozen, from the sampler to the log: a `Response` is a sampler's completion with its text and
+what is known of it. Text is decoded once, and reward and reflection are decided once, by the process that sampled it.
+
+The reward is a parameter, reward(text, problem) -> float or bool: by default 1 where verifier.py finds the problem's
+answer. Above 0 is right. A response that was cut at its limit gets 0 without being looked at.
+
+Several processes share the prompts; each gets the records of all.
 """
 
+import importlib.util
+import math
 import random
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import cli
+import torch
+
 import data
-import eval as evaluation
 import parallel
 import policy
-from reflect import Construction, construct
+import toy
+from config import Sampling
+from data import Problem
+from reflect import Construction, construct, reflects
 from sampler import Completion, Sampler
-from tapo import ORIG, select_candidates
-from verifier import verify
+from tapo import ORIG, REF, SYN
+from verifier import extract_answer, verify
+
+Reward = Callable[[str, Problem], float]
 
 
-@dataclass
-class Rollout:
-    """A response to train on: a sampled one, a constructed one (G_ref), or a synthesis output (G_syn)."""
+@dataclass(frozen=True)
+class Response(Completion):
+    """A completion, judged. A constructed trajectory is one that was never sampled: it has no log-probabilities."""
 
-    query: int  # which of the step's queries it belongs to
+    query: int  # which of its set or its step it answers
     prompt: list[int]
-    ids: list[int]
     text: str
     reward: float
-    finished: bool = True
-    logprobs: list[float] | None = None  # the sampler's; a constructed response has none
-    group: int = ORIG
-    advantage: float = 0.0
-    coefficient: float = 0.0  # what one of its tokens counts in the loss
-    old: list[float] | None = None  # log-probabilities before the first of several optimiser steps
-    weights: list[float] | None = None  # OTS weights
-    teacher: list[int] | None = None  # the prompt under which OPSD's teacher scores it; None if it has none
+    reflects: bool
+
+    @property
+    def correct(self) -> bool:
+        """Whether it counts as right."""
+        return self.reward > 0
+
+    def row(self) -> dict:
+        """What a log keeps of it."""
+        row = {"problem": self.query, "text": self.text, "correct": self.correct, "reflects": self.reflects}
+        return row | {"finished": self.finished, "tokens": len(self.ids), "final": extract_answer(self.text)}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Attempt:
     """A construction that was tried: of what, and what became of it."""
 
-    query: int
-    problem: data.Problem
-    wrong: Rollout
-    right: Rollout
+    problem: Problem
+    wrong: Response  # y-
+    right: Response  # y+
     task: str  # the synthesis task, as it was put to the policy
     construction: Construction
-    output: Rollout | None = None  # of the synthesis task
-    rollout: Rollout | None = None  # y_ref, when it was kept
+    output: Response | None = None  # of the synthesis task; its reward is that of y_ref, or 0 if there is none
+    trajectory: Response | None = None  # y_ref, when it was kept
+
+
+# -------------------------------------------------------------------------------------------------------------- judging
+
+
+def exact(text: str, problem: Problem) -> float:
+    """The default reward: 1 where the final answer of the text is the problem's, else 0."""
+    return float(verify(text, problem.answer))
+
+
+class RewardError(ValueError):
+    """A reward function that was given cannot be used, or failed; the message is one sentence with file and line."""
+
+
+def load_reward(place: str | None) -> Reward:
+    """The reward function of FILE.py:FUNCTION, or `exact` where there is none. Raises RewardError when it cannot be
+    loaded; the function raises it whenever it fails, or gives something else than a finite number or a bool."""
+    if not place:
+        return exact
+    file, _, name = place.rpartition(":")
+    if not file.endswith(".py") or not Path(file).is_file() or not name:
+        raise RewardError(f"--reward {place}: name a Python file that exists and a function in it, FILE.py:FUNCTION")
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("reward", file))
+    try:
+        spec.loader.exec_module(module)
+        function = getattr(module, name)
+    except Exception as error:
+        raise RewardError(f"--reward {place}: {_where(error, file)}") from None
+
+    def reward(text: str, problem: Problem) -> float:
+        try:
+            value = function(text, problem)
+            if not math.isfinite(value):
+                raise ValueError(f"it gave {value}, not a finite number")
+        except Exception as error:
+            raise RewardError(f"--reward {place}: {_where(error, file)}") from None
+        return float(value)
+
+    return reward
+
+
+def _where(error: Exception, file: str) -> str:
+    """An error in one sentence, with the last line of `file` that led to it."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SyntaxError):
+        return f"{said} ({file}, line {error.lineno})"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{said} ({file}, line {lines[-1]})" if lines else said
+
+
+def judge(
+    completion: Completion, tokenizer, query: int, prompt: list[int], problem: Problem, reward: Reward
+) -> Response:
+    """Decode a completion and decide what is known of it."""
+    text = tokenizer.decode(completion.ids, skip_special_tokens=True)
+    value = reward(text, problem) if completion.finished else 0.0
+    return Response(**vars(completion), query=query, prompt=prompt, text=text, reward=value, reflects=reflects(text))
+
+
+def evaluate(
+    sampler: Sampler, tokenizer, problems: list[Problem], prompts: list[list[int]], n: int, reward: Reward, **sampling
+) -> list[Response]:
+    """n responses to each problem, problem by problem. Equal prompts share their completions. `sampling` goes to
+    `Sampler.sample`."""
+    distinct = list(dict.fromkeys(map(tuple, prompts)))
+    groups = dict(zip(distinct, sampler.sample([list(prompt) for prompt in distinct], n, **sampling)))
+    return [
+        judge(completion, tokenizer, i, prompt, problem, reward)
+        for i, (problem, prompt) in enumerate(zip(problems, prompts))
+        for completion in groups[tuple(prompt)]
+    ]
+
+
+def problems_of(name: str, held_out: bool = False) -> list[Problem]:
+    """The problems of a set; of the toy those to train on, or those held out."""
+    return toy.problems()[held_out] if name == "toy" else data.load(name)
+
+
+def templates_for(tokenizer) -> data.Templates:
+    """How this model is prompted: the toy's terse wording for the toy, plain English for every other."""
+    return toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
+
+
+# --------------------------------------------------------------------------------------------------------------- acting
 
 
 class Actor:
-    """A policy that samples from `model`, its whole weights, with a method for each part."""
+    """A policy that answers problems and rewrites its wrong answers."""
 
-    def __init__(self, args, model, tokenizer, problems: list[data.Problem], worked: str = ""):
-        """`worked` is put in front of the synthesis task. Raises ValueError when a prompt does not fit."""
-        self.args, self.tokenizer, self.problems, self.worked = args, tokenizer, problems, worked
-        self.templates = evaluation.templates_for(tokenizer)
-        self.prompts = evaluation.prompts_of(problems, tokenizer, self.templates)
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        problems: list[Problem],
+        sampling: Sampling,
+        *,
+        seed: int,
+        reward: Reward = exact,
+        constructs: bool = True,
+        anew: bool = False,
+        worked: str = "",
+    ):
+        """`constructs`: whether it will be asked to construct; `anew`: the ablation "full reconstruction"; `worked` is
+        put in front of the synthesis task. Raises ValueError when a prompt does not fit."""
+        self.tokenizer, self.problems, self.sampling = tokenizer, problems, sampling
+        self.seed, self.reward, self.anew, self.worked = seed, reward, anew, worked
+        self.templates = templates_for(tokenizer)
+        self.task = self.templates.anew if anew else self.templates.synthesis
+        self.prompts = data.prompts_of(problems, tokenizer, self.templates)
         self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=args.slots)
-        self.sampler.check(self.prompts, args.k, args.max_new_tokens, args.temperature)
-        self.task = self.templates.anew if args.full_reconstruction else self.templates.synthesis
-        if args.algo in ("tapo", "sft"):
-            shortest = min(problems, key=lambda problem: len(problem.question))
-            task = worked + self.task.format(question=shortest.question, wrong="", right="")
-            [prompt] = data.prompt_ids(tokenizer, [task])
-            if len(prompt) + args.max_synthesis_tokens > self.context:
-                raise ValueError(
-                    f"no synthesis task fits: the shortest prompt has {len(prompt)} tokens, --max-synthesis-tokens "
-                    f"are {args.max_synthesis_tokens}, and the model's context holds {self.context}: lower the limit"
-                )
+        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=sampling.slots)
+        self.sampler.check(self.prompts, sampling.k, sampling.max_new_tokens, sampling.temperature)
+        if constructs:
+            self._check_synthesis()
 
-    def roll_out(self, queries: list[int], number: int) -> dict | None:
-        """This process's part of G_orig and of the constructions, by query; None when it was told to stop."""
-        mine = dict(list(enumerate(queries))[parallel.rank() :: parallel.size()])
-        try:
-            with cli.interruptible():
-                groups = self.sample_groups(mine, number)
-                attempts = self.reflect(mine, groups, number) if self.args.algo in ("tapo", "sft") else []
-                if self.args.algo == "opsd":
-                    self.teach(mine, groups, number)
-        except KeyboardInterrupt:
-            return None
-        return {i: (groups[i], [attempt for attempt in attempts if attempt.query == i]) for i in mine}
+    def _check_synthesis(self):
+        shortest = min(self.problems, key=lambda problem: len(problem.question))
+        task = self.worked + self.task.format(question=shortest.question, wrong="", right="")
+        [prompt], limit = data.prompt_ids(self.tokenizer, [task]), self.sampling.max_synthesis_tokens
+        if len(prompt) + limit > self.context:
+            raise ValueError(
+                f"no synthesis task fits: the shortest prompt has {len(prompt)} tokens, --max-synthesis-tokens are "
+                f"{limit}, and the model's context holds {self.context}: lower the limit"
+            )
 
-    def gathered(self, part: dict | None) -> tuple[list[list[Rollout]], list[Attempt]]:
-        """The parts of all processes, query by query. Raises parallel.Stopped when one of them was told to."""
-        parts = parallel.gather(None if cli.stopping() else part)
-        by_query = dict(sorted(item for part in parts for item in part.items()))
-        return [group for group, _ in by_query.values()], [a for _, tried in by_query.values() for a in tried]
+    def sample(self, queries: list[int], step: int) -> list[list[Response]]:
+        """G_orig, [Q][K]: K responses to each of some problems, given by their numbers."""
+        prompts, limit = [self.prompts[q] for q in queries], self.sampling.max_new_tokens
 
-    def sample_groups(self, queries: dict[int, int], number: int) -> dict[int, list[Rollout]]:
-        """G_orig: K verified responses to each query."""
-        prompts = [self.prompts[q] for q in queries.values()]
-        sampled = self.sample(prompts, self.args.k, self.args.max_new_tokens, number, "rollouts")
-        groups = {i: [] for i in queries}
-        for i, prompt, completions in zip(queries, prompts, sampled):
-            for c in completions:
-                judged = evaluation.judge(c, self.tokenizer, self.problems[queries[i]].answer, i)
-                rollout = Rollout(i, prompt, c.ids, judged.text, float(judged.correct), c.finished, c.logprobs)
-                groups[i].append(rollout)
-        return groups
+        def judged(i: int, completions: list[Completion]) -> list[Response]:
+            problem = self.problems[queries[i]]
+            return [judge(c, self.tokenizer, i, prompts[i], problem, self.reward) for c in completions]
 
-    def reflect(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int) -> list[Attempt]:
-        """G_ref and G_syn: the constructions tried, each with its outcome."""
-        args = self.args
-        bounds = (1, 1, args.k) if args.no_dcs else (args.n_pos, args.n_neg, args.m_max)
+        return self._share(prompts, self.sampling.k, limit, step, "rollouts", judged)
+
+    def construct(
+        self, queries: list[int], groups: list[list[Response]], pairs: list[tuple[int, int, int]], step: int
+    ) -> list[Attempt]:
+        """G_ref and G_syn: what becomes of each pair (query, index of y-, index of y+) of `groups`."""
         attempts = []
-        for query, group in groups.items():
-            problem = self.problems[queries[query]]
-            correct_K, rng = [r.reward > 0 for r in group], random.Random(f"{args.seed} {number} {query}")
-            for _, negative, positive in select_candidates([correct_K], *bounds, rng):
-                wrong, right = group[negative], group[positive]
-                fields = {"question": problem.question, "wrong": wrong.text, "right": right.text}
-                task = self.task.format(**fields)
-                attempts.append(Attempt(query, problem, wrong, right, task, Construction("too_long_prompt")))
+        for query, negative, positive in pairs:
+            problem, wrong, right = self.problems[queries[query]], groups[query][negative], groups[query][positive]
+            task = self.task.format(question=problem.question, wrong=wrong.text, right=right.text)
+            attempts.append(Attempt(problem, wrong, right, task, Construction("too_long_prompt")))
         prompts = data.prompt_ids(self.tokenizer, [self.worked + attempt.task for attempt in attempts])
-        fitting = [i for i, p in enumerate(prompts) if len(p) + args.max_synthesis_tokens <= self.context]
-        outputs = self.sample([prompts[i] for i in fitting], 1, args.max_synthesis_tokens, number, "constructions")
-        for i, [output] in zip(fitting, outputs):
-            self.construct(attempts[i], prompts[i], output)
+        limit = self.sampling.max_synthesis_tokens
+        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + limit <= self.context]
+
+        def spliced(i: int, outputs: list[Completion]) -> Attempt:
+            return self._splice(attempts[fitting[i]], prompts[fitting[i]], outputs[0])
+
+        made = self._share([prompts[i] for i in fitting], 1, limit, step, "constructions", spliced)
+        for i, attempt in zip(fitting, made):
+            attempts[i] = attempt
         return attempts
 
-    def construct(self, attempt: Attempt, prompt: list[int], output: Completion):
-        """Parse, check and splice a synthesis output; what is kept is verified like any response."""
-        wrong, said, reward = attempt.wrong, self.decode(output.ids), 0.0
-        attempt.construction = made = construct(
+    def _splice(self, tried: Attempt, prompt: list[int], output: Completion) -> Attempt:
+        """Parse, check and splice a synthesis output; what is kept is judged like any response."""
+        wrong, said, trajectory = tried.wrong, self._decode(output.ids), None
+        made = construct(
             wrong.ids[:-1] if wrong.finished else wrong.ids,
             said,
             finished=output.finished,
-            decode=self.decode,
-            encode=self.encode,
-            eos_id=attempt.right.ids[-1],  # a right response ended, and so
-            max_tokens=self.args.max_new_tokens,
-            verbatim=not self.args.full_reconstruction,
+            decode=self._decode,
+            encode=lambda text: self.tokenizer(text, add_special_tokens=False).input_ids,
+            eos_id=tried.right.ids[-1],  # a right response ended, and so
+            max_tokens=self.sampling.max_new_tokens,
+            verbatim=not self.anew,
         )
+
+        def response(of: Completion, prompt: list[int], text: str, reward: float) -> Response:
+            known = {"query": wrong.query, "prompt": prompt, "text": text, "reward": reward}
+            return Response(**vars(of), **known, reflects=reflects(text))
+
         if made.outcome == "kept":
             text = made.prefix + made.turn
-            reward = float(verify(text, attempt.problem.answer))
-            attempt.rollout = Rollout(attempt.query, wrong.prompt, made.ids, text, reward)
-        attempt.output = Rollout(attempt.query, prompt, output.ids, said, reward, output.finished, output.logprobs)
+            reward = self.reward(text, tried.problem)
+            trajectory = response(Completion(made.ids, [], True), wrong.prompt, text, reward)
+        syn = response(output, prompt, said, trajectory.reward if trajectory else 0.0)
+        return Attempt(tried.problem, wrong, tried.right, tried.task, made, syn, trajectory)
 
-    def teach(self, queries: dict[int, int], groups: dict[int, list[Rollout]], number: int):
-        """OPSD: give each response its teacher's prompt, which holds another right response of the group, drawn at
-        random. A response of a group without one, or whose prompt does not fit the context, has no teacher."""
-        taught, texts = [], []
-        for query, group in groups.items():
-            rng = random.Random(f"{self.args.seed} {number} {query}")
-            for rollout in group:
-                if right := [other for other in group if other.reward > 0 and other is not rollout]:
-                    fields = {"question": self.problems[queries[query]].question, "right": rng.choice(right).text}
-                    texts.append(self.templates.teacher.format(**fields))
-                    taught.append(rollout)
-        for rollout, prompt in zip(taught, data.prompt_ids(self.tokenizer, texts)):
-            rollout.teacher = prompt if len(prompt) + len(rollout.ids) <= self.context else None
+    def teach(self, queries: list[int], groups: list[list[Response]], step: int) -> list[list[list[int] | None]]:
+        """OPSD's teachers, [Q][K]: the prompt that holds another right response of the group, drawn at random. None for
+        a response of a group without one, or whose prompt does not fit the context."""
+        taught, texts = [[None] * len(group) for group in groups], {}
+        for i, group in enumerate(groups):
+            rng, question = random.Random(f"{self.seed} {step} {i}"), self.problems[queries[i]].question
+            for j, response in enumerate(group):
+                if right := [other for other in group if other.correct and other is not response]:
+                    texts[i, j] = self.templates.teacher.format(question=question, right=rng.choice(right).text)
+        for (i, j), prompt in zip(texts, data.prompt_ids(self.tokenizer, list(texts.values()))):
+            if len(prompt) + len(groups[i][j].ids) <= self.context:
+                taught[i][j] = prompt
+        return taught
 
-    def decode(self, ids: list[int]) -> str:
+    def _share(self, prompts, n: int, limit: int, step: int, progress: str, made: Callable) -> list:
+        """What `made(i, completions)` makes of n completions of each prompt, prompt by prompt, on every process; each
+        makes its share. Raises parallel.Stopped when one of them was told to stop."""
+
+        def work() -> dict:
+            mine = parallel.deal(list(map(tuple, prompts)))
+            sampled = self.sampler.sample(
+                [prompts[i] for i in mine], n, max_new_tokens=limit, temperature=self.sampling.temperature,
+                seed=(self.seed << 32) + step, progress=progress if parallel.rank() == 0 else "",
+            )  # fmt: skip
+            return {i: made(i, completions) for i, completions in zip(mine, sampled)}
+
+        whole = {i: one for part in parallel.together(work) for i, one in part.items()}
+        return [whole[i] for i in range(len(prompts))]
+
+    def _decode(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
 
-    def sample(self, prompts, n: int, limit: int, number: int, progress: str) -> list[list[Completion]]:
-        seed = (self.args.seed << 32) + number
-        return self.sampler.sample(
-            prompts, n, max_new_tokens=limit, temperature=self.args.temperature, seed=seed,
-            progress=progress if parallel.rank() == 0 else "",
-        )  # fmt: skip
+# --------------------------------------------------------------------------------------------- what an update trains on
+
+
+class Batch:
+    """What an update trains on: B rows, which are responses, and what the update adds to each of them, as columns. The
+    last row is idle: it stands in where a process has no micro-batch while others have, and counts nothing."""
+
+    def __init__(self, orig: list[Response], ref: list[Response], syn: list[Response], advantages, teachers=()):
+        """`advantages` [B - 1] of the three groups, in order; `teachers`: prompts, or None, of G_orig's rows."""
+        idle = Response([0], [0.0], True, query=-1, prompt=[0], text="", reward=0.0, reflects=False)
+        self.rows = [*orig, *ref, *syn, idle]
+        self.teachers = [*teachers, *[None] * (len(self.rows) - len(teachers))]
+        self.group_B = torch.tensor([ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn) + [ORIG])
+        self.advantage_B = torch.cat([torch.as_tensor(advantages, dtype=torch.float32), torch.zeros(1)])
+        self.length_B = torch.tensor([len(row.ids) for row in self.rows])
+        self.coefficient_B = torch.zeros(len(self.rows))  # what one of its tokens counts in the loss
+        self.old: list[list[float] | None] = [None] * len(
+            self.rows
+        )  # log-probabilities before the first of several steps
+        self.weights: list[list[float] | None] = [None] * len(self.rows)  # OTS weights
+        self.idle = [len(self.rows) - 1]
+
+    def parts(self, count: int) -> list[list[int]]:
+        """The rows, by their queries, in `count` parts."""
+        return [[i for i, row in enumerate(self.rows[:-1]) if row.query % count == part] for part in range(count)]
+
+    def of(self, group: int, among: list[int] | None = None) -> list[int]:
+        """The rows of one group, all or those `among` some."""
+        among = range(len(self.rows) - 1) if among is None else among
+        return [i for i in among if self.group_B[i] == group]
+
+    def each_token(self, column_B: torch.Tensor, rows: list[int]) -> torch.Tensor:
+        """A column's values [N], one for each token of these rows."""
+        return column_B[rows].repeat_interleave(self.length_B[rows])
+
+    def keep(self, rows: list[int], **values_N: torch.Tensor):
+        """Keep, row by row, values over the tokens of these rows."""
+        for name, values in values_N.items():
+            for i, part in zip(rows, values.split(self.length_B[rows].tolist())):
+                getattr(self, name)[i] = part.tolist()
+
+    def share(self):
+        """Let all processes know what each of them kept."""
+        mine = {i: (self.old[i], self.weights[i]) for i, kept in enumerate(self.weights) if kept}
+        for part in parallel.gather(mine if parallel.size() > 1 else {}):
+            for i, kept in part.items():
+                self.old[i], self.weights[i] = kept

@@ -22,6 +22,7 @@ and attended length, both in buckets) is recorded once as a CUDA graph and then 
 
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -33,14 +34,14 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-@dataclass
+@dataclass(frozen=True)
 class Completion:
     """A sampled response. `ids` ends with the end token when `finished`, else it was cut at its limit. `logprobs` holds
     log p(id) under the sampling temperature, over the whole vocabulary, in float32 (at temperature 0: under 1)."""
 
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finished: bool = False
+    ids: list[int]
+    logprobs: list[float]
+    finished: bool
 
 
 @dataclass
@@ -61,6 +62,11 @@ class Stats:
         return self.prefill_seconds + self.decode_seconds
 
     @property
+    def tokens_per_second(self) -> float:
+        """Sampled tokens."""
+        return self.decode_tokens / self.seconds
+
+    @property
     def occupancy(self) -> float:
         """The share of rows in use over all steps."""
         return self.decode_tokens / (self.steps * self.slots) if self.steps else 0.0
@@ -75,7 +81,9 @@ class _Row:
     limit: int
     pending: int  # the token to feed next
     position: int  # where that token goes in the cache
-    completion: Completion
+    place: tuple[int, int]  # of its completion in what `sample` returns
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
 
 class Sampler:
@@ -127,7 +135,8 @@ class Sampler:
         Raises ValueError before any work on an empty prompt, or one that fits neither the model's context nor memory.
         """
         limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
-        distinct, rows, groups = _plan(prompts, n, limits, seed)
+        distinct, rows = _plan(prompts, n, limits, seed)
+        groups: list[list[Completion]] = [[None] * n for _ in prompts]
         if not rows:
             return groups
         length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
@@ -139,7 +148,11 @@ class Sampler:
         try:
             bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
             with bar, torch.autocast(self.model.device.type, enabled=False):
-                self._run(distinct, deque(rows), length, temperature, top_p, top_k, bar)
+                for row, finished in self._run(distinct, deque(rows), length, temperature, top_p, top_k):
+                    i, j = row.place
+                    groups[i][j] = Completion(row.ids, row.logprobs, finished)
+                    bar.update()
+                    bar.set_postfix_str(f"{self.stats.tokens_per_second:.0f} tokens/s", refresh=False)
         finally:
             self.model.train(was_training)
             config._attn_implementation = "sdpa"
@@ -182,8 +195,9 @@ class Sampler:
             )
         return min(most, memory // row)
 
-    def _run(self, prompts, waiting, length, temperature, top_p, top_k, bar):
-        """The loop: admit, forward, choose, retire, until nothing waits and no row is active."""
+    def _run(self, prompts, waiting, length, temperature, top_p, top_k) -> Iterator[tuple[_Row, bool]]:
+        """The loop: admit, forward, choose, retire, until nothing waits and no row is active. Gives each row that
+        retires, and whether it ended by itself."""
         device, stats = self.model.device, self.stats
         cache = KVCache(self.model.config, stats.slots, length)
         prefilled = _Prefill(self.model, prompts, stats)
@@ -202,38 +216,36 @@ class Sampler:
                 return
             begun = time.perf_counter()
             logits_BV = decode([row.pending for row in active], [row.position for row in active]).float()
-            uniform_B = uniforms([row.key for row in active], [len(row.completion.ids) for row in active])
+            uniform_B = uniforms([row.key for row in active], [len(row.ids) for row in active])
             chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
-            for i, (row, id_, logprob) in enumerate(zip(active, chosen_B.tolist(), logprobs_B.tolist())):
-                done = row.completion
-                done.ids.append(id_)
-                done.logprobs.append(logprob)
+            for row, id_, logprob in zip(active, chosen_B.tolist(), logprobs_B.tolist()):
+                row.ids.append(id_)
+                row.logprobs.append(logprob)
                 row.pending, row.position = id_, row.position + 1
-                done.finished = id_ in self.eos_ids
-                if done.finished or len(done.ids) == row.limit:
-                    active[i] = None
-                    bar.update()
             stats.steps += 1
             stats.decode_tokens += len(chosen_B)
             stats.prefill_seconds += begun - start
             stats.decode_seconds += time.perf_counter() - begun
-            bar.set_postfix_str(f"{stats.decode_tokens / stats.seconds:.0f} tokens/s", refresh=False)
+            for i, row in enumerate(active):
+                finished = row.pending in self.eos_ids
+                if finished or len(row.ids) == row.limit:
+                    active[i] = None
+                    yield row, finished
 
 
 def _plan(prompts, n, limits, seed):
-    """The distinct prompts, the rows to run in order, and the groups of completions to hand back."""
+    """The distinct prompts, and the rows to run, in order."""
     index: dict[tuple, int] = {}
     seen: Counter = Counter()
-    rows, groups = [], []
-    for prompt, limit in zip(prompts, limits):
+    rows = []
+    for i, (prompt, limit) in enumerate(zip(prompts, limits)):
         p = index.setdefault(tuple(prompt), len(index))
-        groups.append([Completion() for _ in range(n)])
-        for completion in groups[-1]:
+        for j in range(n):
             key = blake2b(repr((seed, tuple(prompt), seen[p])).encode(), digest_size=8).digest()
             seen[p] += 1
-            rows.append(_Row(p, int.from_bytes(key, "little"), limit, prompt[-1], len(prompt) - 1, completion))
+            rows.append(_Row(p, int.from_bytes(key, "little"), limit, prompt[-1], len(prompt) - 1, (i, j)))
     rows.sort(key=lambda row: row.prompt)  # stable: the same prompt's completions follow one another
-    return [list(prompt) for prompt in index], rows, groups
+    return [list(prompt) for prompt in index], rows
 
 
 def uniforms(keys: list[int], counters: list[int]) -> torch.Tensor:

@@ -12,7 +12,8 @@ which responses are worth it (DCS), what a constructed one is worth (DAE), and h
     loss  L = L_GRPO(G_orig) + lambda * L_ref(G_ref), where L_ref weights each token's clipped surrogate by w_t
 
 Ours, not the paper's:
-1. Which baseline measures G_ref is an option, and the default is not the paper's (see `reference_advantages`).
+1. Which baseline measures G_ref is an option. The paper normalises within G_ref; what is at hand does not say whether
+   that is a query's constructions or the step's. Our default is neither reading (see `reference_advantages`).
 2. Eligible wrong responses are drawn at random when there are more than m_max (the paper does not say).
 3. All losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
    response; were L_ref an average of its own, the one construction of a poor step would push like all of G_orig.
@@ -24,20 +25,22 @@ import random
 
 import torch
 
-from grpo import EPS, clipped_surrogate, group_advantages, group_moments
+from grpo import EPS, GRPO, Tokens, clipped_surrogate, group_advantages, group_moments
 
-BASELINES = ("query", "group", "batch")
+BASELINES = ("query", "group", "batch")  # of G_ref
 ORIG, REF, SYN = range(3)  # sampled responses, constructed trajectories, synthesis outputs
 
 
 def select_candidates(
-    correct_QK: list[list[bool]], n_pos: int, n_neg: int, m_max: int, rng: random.Random
+    correct_QK: list[list[bool]], n_pos: int, n_neg: int, m_max: int, seed: str
 ) -> list[tuple[int, int, int]]:
     """Difficulty-aware candidate selection: (query, index of y-, index of y+) for each construction to try.
 
-    An eligible query has at least n_pos correct and n_neg wrong responses: neither mastered nor out of reach."""
+    An eligible query has at least n_pos correct and n_neg wrong responses: neither mastered nor out of reach. Its draws
+    depend on `seed` and its number alone."""
     candidates = []
     for query, group in enumerate(correct_QK):
+        rng = random.Random(f"{seed} {query}")
         right = [k for k, ok in enumerate(group) if ok]
         wrong = [k for k, ok in enumerate(group) if not ok]
         if len(right) >= max(1, n_pos) and len(wrong) >= n_neg:
@@ -53,9 +56,11 @@ def reference_advantages(
 
     ref_rewards_M: their rewards; ref_query_M: the query of each; rewards_QK: those of G_orig. Measured against
 
-    group  the constructions of the same query: the paper's (r - mean G_ref) / (std G_ref + eps). Where nearly all valid
-           constructions are correct, as on the toy, it is 0 nearly everywhere and TAPO learns nothing from G_ref
-    batch  the constructions of the whole step: centred too, so the turn that all of them share gets no net push
+    group  the constructions of the same query, (r - mean G_ref) / (std G_ref + eps): one reading of the paper (section
+           3.4). Where nearly all valid constructions are correct, as on the toy, it is 0 nearly everywhere and TAPO
+           learns nothing from G_ref
+    batch  the constructions of the whole step, the other reading: centred too, so the turn that all of them share gets
+           no net push
     query  the query's own attempts: (r - mean G_orig) / (std G_orig + eps). A correct construction is worth what a
            correct attempt at the same query would be, so hard queries count more. The default.
     """
@@ -129,3 +134,54 @@ def tapo_loss(
     loss_syn = term_N[group_N == SYN].sum()
     parts = {"loss_orig": loss_orig, "loss_ref": loss_ref, "loss_syn": loss_syn, "clipped": clipped_N.sum()}
     return loss_orig + lam * loss_ref + mu * loss_syn, {name: value.detach() for name, value in parts.items()}
+
+
+class TAPO(GRPO):
+    """The algorithm, as train.py asks for it. Each ablation is the line that begins with its name."""
+
+    constructs = True
+
+    @property
+    def outputs(self) -> bool:
+        """Whether it learns from the synthesis outputs."""
+        return self.settings.mu > 0
+
+    def select(self, correct_QK, seed):
+        """DCS; without it, every wrong response of every query that has a right one."""
+        s, K = self.selection, len(correct_QK[0])
+        bounds = (1, 1, K) if s.no_dcs else (s.n_pos, s.n_neg, s.m_max)
+        return select_candidates(correct_QK, *bounds, seed)
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
+        """DAE; without it, constructions join the group of their query."""
+        if self.settings.no_dae:
+            return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
+        baseline = self.settings.ref_baseline
+        return group_advantages(rewards_QK), reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, baseline)
+
+    def weights(self, logprobs_N, entropy_N):
+        """OTS; without it, every token counts alike."""
+        return torch.ones_like(logprobs_N) if self.settings.no_ots else ots_weights(logprobs_N, entropy_N)
+
+    def loss(self, tokens: Tokens):
+        """Equation 6, and the loss of the synthesis outputs."""
+        s = self.settings
+        return tapo_loss(
+            tokens.logprobs, tokens.old, tokens.advantages, tokens.coefficients, tokens.group, tokens.weights,
+            lam=s.lam, mu=s.mu, clip_low=s.clip_low, clip_high=s.clip_high,
+        )  # fmt: skip
+
+
+class SFT(TAPO):
+    """The paper's ablation "SFT on the same trajectories": the likelihood of the right ones, no policy gradient."""
+
+    outputs = False
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
+        """What is learnt from: of G_ref what is right, of G_orig nothing."""
+        return torch.zeros_like(rewards_QK), (ref_rewards_M > 0).float()
+
+    def loss(self, tokens: Tokens):
+        """Negative log-likelihood, on the scale of TAPO's loss."""
+        loss = -self.settings.lam * (tokens.coefficients * tokens.advantages * tokens.logprobs).sum()
+        return loss, {"loss_ref": loss.detach()}

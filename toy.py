@@ -19,11 +19,12 @@ checked wrong guess of one question may be the arithmetic of another, so facts s
 """
 
 import random
+from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from data import Problem, Templates
+from data import Problem, Templates, prompt_ids
 
 SYNTHESIS = "{question} wrong {wrong} right {right}"  # the only form of the task that the cold start shows
 TEMPLATES = Templates(plain="{question}", synthesis=SYNTHESIS, anew=SYNTHESIS, teacher="{question} right {right}")
@@ -34,11 +35,27 @@ WORDS = (
 ).split()
 VOCABULARY = {word: i for i, word in enumerate(WORDS + [str(n) for n in range(121)])}
 CONTEXT = 256  # tokens; the longest synthesis prompt and its output
-MAX_NEW_TOKENS = 60
 COLD_START = "runs/toy-coldstart"  # where the cold-started model is kept, made once
 HELD_OUT = 160
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
+
+# What the programs' defaults are on the toy, where they differ from those of a real model (config.py).
+SETTINGS = {
+    "n_neg": 2, "mu": 0.3, "kl": 0.05, "max_new_tokens": 60, "max_synthesis_tokens": 96, "slots": 512,
+    "steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096,
+    "eval_samples": 16, "save_every": 10,
+}  # fmt: skip
+
+# The recipe of the cold start (coldstart.py). Examples a step; in the first DRILL_SHARE of the steps, drills stand in
+# for synthesis. The synthesis task is learnt suddenly, on some seeds late: rounds of STEPS go on until a share of SKILL
+# of the constructions is valid.
+STEPS, DRILL_SHARE = 420, 0.2
+PLAIN, SYNTHESIS_ROWS, DRILLS = 104, 56, 120
+LEARNING_RATE, WARMUP = 3e-3, 50
+SKILL, ROUNDS = 0.8, 4
+
+Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
 
 
 def problems() -> tuple[list[Problem], list[Problem]]:
@@ -136,3 +153,27 @@ def drill(problem: Problem, rng: random.Random) -> tuple[str, str]:
     return rng.choice(
         [(f"{a} * {guess}", f"{product}"), (f"{product} + {b}", f"{total}"), (f"{total} : {c}", f"{verdict}")]
     )
+
+
+def batches(tokenizer, seed: int | str, plain: bool = False) -> Iterable[list[Example]]:
+    """The cold-start examples, a batch a step. The synthesis task is learnt together with the y- and y+ of its prompt:
+    that is where the network sees several attempts in a row. `plain` leaves the synthesis task out."""
+    rng = random.Random(seed)  # the seed of a later round is a text
+    train, _ = problems()
+    wrong_id = tokenizer.convert_tokens_to_ids("wrong")
+    for step in range(STEPS):
+        second, count = (synthesis, 0 if plain else SYNTHESIS_ROWS)
+        if step < DRILL_SHARE * STEPS:
+            second, count = drill, DRILLS
+        made = [demonstration(rng.choice(train), rng) for _ in range(PLAIN)]
+        made += [second(rng.choice(train), rng) for _ in range(count)]
+        prompts = prompt_ids(tokenizer, [text for text, _ in made])
+        responses = tokenizer([f"{response} <eos>" for _, response in made]).input_ids
+        starts = [p.index(wrong_id) + 1 if wrong_id in p else len(p) for p in prompts]
+        yield [(p[:start], p[start:] + r) for p, r, start in zip(prompts, responses, starts)]
+
+
+def recipe() -> str:
+    """What the cold start was made with; kept in its config.json, so that a stale one is noticed."""
+    sizes = f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS_ROWS} {DRILLS} {LEARNING_RATE} {WARMUP} {SKILL} {ROUNDS}"
+    return f"{sizes} {TEMPLATES} {SHAPE}"
