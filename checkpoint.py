@@ -23,7 +23,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -84,17 +84,20 @@ def _to_disk(handle, text: str):
 # ---------------------------------------------------------------------------------------------- what was begun, and how
 
 
-def begin(file: Path, settings: dict):
+def begin(file: Path, settings: dict, free: Iterable[str] = ()):
     """Keep the `settings` of some work in `file`, with the commit and the versions; or find that the work was begun
-    with the same. Raises ValueError when it was begun with others."""
+    with the same, but for those that are `free`. Raises ValueError when it was begun with others."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
         config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
         write(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    elif others := differing(begun(file), settings):
+        return
+    before, now = begun(file), json.loads(json.dumps(settings))  # tuples become lists
+    if others := [name for name in now if now[name] != before.get(name) and name not in free]:
+        others = [f"{name} {before.get(name)}, not {now[name]}" for name in others]
         raise ValueError(
-            f"{file.parent} was begun with {others}: give the same flags to go on, or another place with --out"
+            f"{file.parent} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
         )
 
 
@@ -107,12 +110,6 @@ def begun(file: Path) -> dict:
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(f"{file} holds no settings of this version of the library")
-
-
-def differing(begun: dict, settings: dict) -> str:
-    """In which settings two dicts differ, as a text: empty if in none."""
-    kept = json.loads(json.dumps(settings))  # tuples become lists
-    return ", ".join(f"{name} {begun.get(name)}, not {kept[name]}" for name in kept if kept[name] != begun.get(name))
 
 
 def commit() -> str | None:

@@ -1,7 +1,12 @@
 """Cold start: supervised fine-tuning on solutions and on the synthesis task, before any reinforcement learning.
 
-Without it the policy cannot construct, and TAPO falls below GRPO (paper). The model makes its own examples
-(examples.py) and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses:
+Without it the policy cannot construct, and TAPO falls below GRPO (paper, section 3.2). The model makes its examples:
+
+    SFT   sample K responses a problem, judge them: the right ones
+    IFT   of a problem with right and wrong ones, let the model rewrite wrong ones as it will in training (reflect.py):
+          the outputs that parse, keep y-'s own words up to the error, turn, and end right
+
+and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses:
 
     python coldstart.py --model PATH --data FILE.jsonl --out DIR           # DIR/model is for train.py --model
     python coldstart.py --model PATH --data FILE.jsonl --out DIR --shots   # for a model too weak to construct at all
@@ -11,14 +16,17 @@ The same command goes on with what was interrupted (the toy's begins anew). DIR 
 example a line, whose `ids` are the very ids that were sampled; counts.json, what became of every response and every
 output; and, while it is fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model
 starts from random weights.
+
+Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried.
+With --shots the model sees the task done in front of it (WORKED); what it learns is the task without that.
 """
 
-import argparse
 import contextlib
 import json
 import math
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,26 +34,170 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
-import cli
+import config
 import data
-import eval as evaluation
-import examples
-import jsonl
 import parallel
 import policy
+import reflect
 import toy
+from config import ColdStart, FineTuning, Sampling
+from rollouts import Actor, load_reward, problems_of
+from tapo import select_candidates
+from toy import Example
 
-STEPS, DRILL_SHARE = 420, 0.2
-# Examples a step. In the first DRILL_SHARE of the steps, drills stand in for synthesis.
-PLAIN, SYNTHESIS, DRILLS = 104, 56, 120
-LEARNING_RATE, WARMUP = 3e-3, 50
-# The synthesis task is learnt suddenly, on some seeds late: rounds of STEPS go on until this share of constructions is
-# valid.
-SKILL, ROUNDS = 0.8, 4
-
+CHUNK = 64  # problems between two saves
+# The data would never come together: so many outputs tried, or responses sampled, and no more good outputs, or pairs to
+# make an output of.
+TRIED, SAMPLED, FEW = 512, 4096, 5
 LEAST = 64  # IFT examples to learn the synthesis task from
 
-Example = tuple[list[int], list[int]]  # what is given, and what is learnt (end token included)
+# What is counted. A response is `sft`, `repeated` (the same text again), `wrong` or `cut`. One of the `tried` outputs
+# is `ift`, or has a reason why not.
+COUNTED = "problems responses sft repeated wrong cut tried ift".split()
+COUNTED += [f"output_{outcome}" for outcome in reflect.OUTCOMES if outcome != "kept"] + ["output_ends_wrong"]
+
+WORKED = (  # question, wrong attempt, right attempt, output
+    (
+        "A crate holds 12 bottles. How many bottles are in 5 crates if 4 of them are broken and taken out?",
+        "There are 12 * 5 = 50 bottles. Without the broken ones 50 - 4 = 46 are left. \\boxed{46}",
+        "In 5 crates there are 5 * 12 = 60 bottles. 4 are taken out, so 60 - 4 = 56 stay. \\boxed{56}",
+        "<analysis>\nThe product 12 * 5 is 60, not 50. All that follows uses the 50.\n</analysis>\n<reconstruction>\n"
+        "There are 12 * 5 = 50 bottles. Wait, 12 * 5 is more than that: 10 * 5 = 50 and 2 * 5 = 10, so there are 60. "
+        "Without the broken ones 60 - 4 = 56 are left. \\boxed{56}\n</reconstruction>",
+    ),
+    (
+        "What is x if 3x + 6 = 21?",
+        "Subtract 6 from both sides:\n3x = 15.\nThen x = 15 - 3 = 12.\n\\boxed{12}",
+        "3x = 21 - 6 = 15, so x = 15 / 3 = 5. \\boxed{5}",
+        "<analysis>\nThe factor 3 was subtracted, where it has to be divided by.\n</analysis>\n<reconstruction>\n"
+        "Subtract 6 from both sides:\n3x = 15.\nThen x = 15 - 3 = 12.\nWait, 3x means 3 times x, so I have to divide "
+        "by 3, not to subtract it. x = 15 / 3 = 5, and 3 * 5 + 6 = 21 is right.\n\\boxed{5}\n</reconstruction>",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------------ making examples
+
+
+class Maker:
+    """Makes SFT and IFT examples with a model, a chunk of problems at a time. What it makes of a chunk depends on the
+    settings and the chunk alone."""
+
+    def __init__(self, actor: Actor, m_max: int):
+        self.actor, self.m_max = actor, m_max
+
+    def attempts(self, problems: list[int], seed: int):
+        """Responses to some problems, given by their numbers, [Q][K]; and what became of rewriting wrong ones."""
+        actor = self.actor
+        groups = actor.sample(problems, seed)
+        correct_QK = [[response.correct for response in group] for group in groups]
+        pairs = select_candidates(correct_QK, 1, 1, self.m_max, f"{actor.seed} {seed}")
+        return groups, actor.construct(problems, groups, pairs, seed)
+
+    def make(self, first: int) -> tuple[list[dict], list[dict], Counter]:
+        """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else. The worked
+        examples of --shots help to make an output, but are no part of what is learnt from it."""
+        actor = self.actor
+        problems = list(range(first, min(first + CHUNK, len(actor.problems))))
+        groups, attempts = self.attempts(problems, first)
+        sft, ift, counts = [], [], Counter(tried=len(attempts))
+        for number, group in zip(problems, groups):
+            prompt = actor.templates.plain.format(question=actor.problems[number].question)
+            right = {r.text: r for r in group if r.correct}
+            sft += [example(number, prompt, text, response.ids) for text, response in right.items()]
+            counts += Counter(
+                problems=1, responses=len(group), sft=len(right),
+                repeated=sum(r.correct for r in group) - len(right), cut=sum(not r.finished for r in group),
+                wrong=sum(r.finished and not r.correct for r in group),
+            )  # fmt: skip
+        for attempt in attempts:
+            if not attempt.trajectory:
+                counts[f"output_{attempt.construction.outcome}"] += 1
+            elif not attempt.trajectory.correct:
+                counts["output_ends_wrong"] += 1
+            else:
+                counts["ift"] += 1
+                number, output = problems[attempt.wrong.query], attempt.output
+                ift.append(example(number, attempt.task, output.text, output.ids))
+        return sft, ift, counts
+
+
+def example(problem: int, prompt: str, response: str, ids: list[int]) -> dict:
+    """An example as sft.jsonl and ift.jsonl hold it: `prompt` is the user's turn, `ids` are the response's."""
+    return {"problem": problem, "prompt": prompt, "response": response, "ids": ids}
+
+
+def worked_examples() -> str:
+    """The synthesis task done, as a text to put in front of it."""
+    done = [
+        reflect.SYNTHESIS.format(question=question, wrong=wrong, right=right) + "\n\n" + output
+        for question, wrong, right, output in WORKED
+    ]
+    return "\n\n---\n\n".join([*done, ""])
+
+
+def hopeless(counts: Counter) -> bool:
+    """Whether what was made so far shows that nothing will come of it."""
+    no_pairs = counts["responses"] >= SAMPLED and counts["tried"] <= FEW
+    return no_pairs or (counts["tried"] >= TRIED and counts["ift"] <= FEW)
+
+
+def make_data(maker: Maker, folder: Path) -> Counter:
+    """Make what is not yet there of folder/sft.jsonl and folder/ift.jsonl; returns the counts of all of it.
+
+    progress.jsonl gets a line, the counts of a chunk, when the chunk's rows are on disk: what stands beyond them after
+    an interruption is dropped and made again."""
+    done = checkpoint.read(folder / "progress.jsonl")
+    counts = sum(map(Counter, done), Counter())
+    for name, length in (("sft", counts["sft"]), ("ift", counts["ift"]), ("progress", len(done))):
+        cut(folder / f"{name}.jsonl", length)
+    bar = tqdm(total=len(maker.actor.problems), initial=counts["problems"], desc="making examples", unit="problem")
+    with bar:
+        for first in range(counts["problems"], len(maker.actor.problems), CHUNK):
+            if hopeless(counts):
+                print(f"gave up after {counts['problems']} of {len(maker.actor.problems)} problems", flush=True)
+                break
+            sft, ift, found = maker.make(first)
+            with config.uninterrupted():
+                for name, rows in (("sft", sft), ("ift", ift), ("progress", [found])):
+                    checkpoint.append(folder / f"{name}.jsonl", rows)
+            counts += found
+            bar.update(found["problems"])
+            bar.set_postfix(sft=counts["sft"], ift=f"{counts['ift']} of {counts['tried']}")
+    return counts
+
+
+def cut(file: Path, length: int):
+    """Leave the first `length` rows of a file. Raises ValueError when it has lost some of them."""
+    rows = checkpoint.read(file)
+    if len(rows) < length:
+        raise ValueError(f"{file} has lost rows since it was written: begin anew in another folder")
+    checkpoint.rewrite(file, rows[:length])
+
+
+def enough(counts: dict, shots: bool, mixture: float, out: str):
+    """Raises ValueError, with what to do, when there are too few IFT examples to learn from."""
+    right, again = counts["sft"] + counts["repeated"], "begin again in another --out with"
+    if counts["tried"] < LEAST:
+        raise ValueError(
+            f"only {counts['tried']} pairs of a wrong and a right response came of {counts['responses']} responses, of "
+            f"which {right} are right, and {LEAST} are needed: {again} more problems, of a difficulty that the model "
+            "neither masters nor always fails, or with a larger --k"
+        )
+    if counts["ift"] < LEAST:
+        shots = "" if shots else "worked examples in the prompt (--shots), "
+        raise ValueError(
+            f"only {counts['ift']} of {counts['tried']} rewritten responses can be learnt from, and {LEAST} are needed "
+            f"(reasons in {out}/counts.json): {again} {shots}more problems, a larger --k, or a stronger model"
+        )
+    if counts["sft"] / mixture < LEAST:
+        raise ValueError(
+            f"only {counts['sft']} right responses, which --mixture {mixture} lets {LEAST} rewritten ones go with "
+            f"when there are {math.ceil(LEAST * mixture)}: lower --mixture, or {again} more problems"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------- fine-tuning
 
 
 def finetune(
@@ -70,7 +222,7 @@ def finetune(
     first = checkpoint.restore(newest, model, optimizer) if newest else 0
     model.train()
     bar = tqdm(total=steps, initial=first, desc="cold start", unit="step")
-    with bar, cli.uninterrupted() if folder else contextlib.nullcontext():
+    with bar, config.uninterrupted() if folder else contextlib.nullcontext():
         for step, batch in zip(range(steps), batches):
             if step < first:
                 continue
@@ -89,7 +241,7 @@ def finetune(
             optimizer.zero_grad()
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}")
-            stop = bool(folder) and cli.stopping()
+            stop = bool(folder) and config.stopping()
             if stop or (folder and (step + 1) % save_every == 0):
                 checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
             if stop:
@@ -113,28 +265,7 @@ def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
         epoch += 1
 
 
-def toy_batches(tokenizer, seed: int | str, plain: bool = False) -> Iterable[list[Example]]:
-    """The toy's cold-start examples, a batch a step. The synthesis task is learnt together with the y- and y+ of its
-    prompt: that is where the network sees several attempts in a row. `plain` leaves the synthesis task out."""
-    rng = random.Random(seed)  # the seed of a later round is a text
-    problems, _ = toy.problems()
-    wrong_id = tokenizer.convert_tokens_to_ids("wrong")
-    for step in range(STEPS):
-        second, count = (toy.synthesis, 0 if plain else SYNTHESIS)
-        if step < DRILL_SHARE * STEPS:
-            second, count = toy.drill, DRILLS
-        made = [toy.demonstration(rng.choice(problems), rng) for _ in range(PLAIN)]
-        made += [second(rng.choice(problems), rng) for _ in range(count)]
-        prompts = data.prompt_ids(tokenizer, [text for text, _ in made])
-        responses = tokenizer([f"{response} <eos>" for _, response in made]).input_ids
-        starts = [p.index(wrong_id) + 1 if wrong_id in p else len(p) for p in prompts]
-        yield [(p[:start], p[start:] + r) for p, r, start in zip(prompts, responses, starts)]
-
-
-def recipe() -> str:
-    """What the toy's cold start was made with; kept in its config.json, so that a stale one is noticed."""
-    sizes = f"{STEPS} {DRILL_SHARE} {PLAIN} {SYNTHESIS} {DRILLS} {LEARNING_RATE} {WARMUP} {SKILL} {ROUNDS}"
-    return f"{sizes} {toy.TEMPLATES} {toy.SHAPE}"
+# ------------------------------------------------------------------------------------------------- the toy's cold start
 
 
 def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
@@ -142,22 +273,21 @@ def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
     seen the synthesis task: what a model without a cold start is elsewhere, able to answer and not to construct."""
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
-    model.config.toy_recipe = recipe()
-    for number in range(ROUNDS):
-        batches = toy_batches(tokenizer, f"{seed} round {number}" if number else seed, plain)
-        finetune(model, batches, STEPS, LEARNING_RATE, WARMUP)
+    model.config.toy_recipe = toy.recipe()
+    for number in range(toy.ROUNDS):
+        batches = toy.batches(tokenizer, f"{seed} round {number}" if number else seed, plain)
+        finetune(model, batches, toy.STEPS, toy.LEARNING_RATE, toy.WARMUP)
         valid = toy_skill(model, tokenizer)
         print(f"{100 * valid:.0f} % of its constructions are valid", flush=True)
-        if plain or valid >= SKILL:
+        if plain or valid >= toy.SKILL:
             break
     policy.save(model, tokenizer, folder)
 
 
-def toy_maker(model, tokenizer, m_max: int) -> examples.Maker:
+def toy_maker(model, tokenizer, m_max: int) -> Maker:
     """What lets a model of the toy construct from its own responses to the problems to train on."""
-    args = argparse.Namespace(slots=512, k=8, m_max=m_max, seed=0, temperature=1.0, shots=False)
-    args.max_new_tokens, args.max_synthesis_tokens = toy.MAX_NEW_TOKENS, 96
-    return examples.Maker(args, model, tokenizer, toy.problems()[0])
+    sampling = config.settle(Sampling, {}, toy.SETTINGS)
+    return Maker(Actor(model, tokenizer, toy.problems()[0], sampling, seed=0), m_max)
 
 
 def toy_skill(model, tokenizer) -> float:
@@ -166,152 +296,92 @@ def toy_skill(model, tokenizer) -> float:
     return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
 
 
-def same_settings(file: Path, settings: dict):
-    """Keep `settings` in `file`, or check that they are those that the work there was begun with."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        jsonl.write(file, json.dumps(settings, indent=2) + "\n")
-    begun = json.loads(file.read_text(encoding="utf-8"))
-    for name, value in settings.items():
-        if begun.get(name) != value:
-            raise ValueError(
-                f"{file.parent} was begun with {name} {begun.get(name)}, not {value}: give the same flags to go on, or "
-                "another folder with --out"
-            )
+# ---------------------------------------------------------------------------------------------------------- the program
 
 
-def make(args, folder: Path):
+def make(settings: ColdStart, problems: list[data.Problem], folder: Path):
     """Make the examples in `folder`, or what is not there of them. Raises ValueError when almost nothing came out."""
-    problems = evaluation.load_problems(args.data, held_out=False)
-    model, tokenizer = policy.load(args.model, parallel.device(), parallel.precision())
-    is_toy = toy.speaks(tokenizer)
-    if is_toy and args.shots:
+    s, sampling = settings.making, settings.sampling
+    model, tokenizer = policy.load(s.model, parallel.device(), parallel.precision())
+    if toy.speaks(tokenizer) and s.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")
-    args.max_new_tokens = args.max_new_tokens or (toy.MAX_NEW_TOKENS if is_toy else 8192)
-    args.max_synthesis_tokens = args.max_synthesis_tokens or (96 if is_toy else 12288)
-    maker = examples.Maker(args, model, tokenizer, problems)
-    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots".split()
-    of = {"weights": evaluation.fingerprint(model), "problems": evaluation.digest(problems)}
-    same_settings(folder / "data.json", {name: getattr(args, name) for name in names} | of)
+    worked = worked_examples() if s.shots else ""
+    actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, reward=load_reward(s.reward), worked=worked)
+    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
+    of = {"weights": policy.fingerprint(model), "problems": data.digest(problems)}
+    flat = config.flat(settings)
+    checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
 
-    counts = examples.make_data(maker, folder)
-    told = json.dumps({name: counts[name] for name in examples.COUNTED}, indent=2)
-    jsonl.write(folder / "counts.json", told + "\n")
+    counts = make_data(Maker(actor, s.m_max), folder)
+    told = json.dumps({name: counts[name] for name in COUNTED}, indent=2)
+    checkpoint.write(folder / "counts.json", told + "\n")
     valid = counts["ift"] + counts["output_ends_wrong"]
     print(f"{told}\n{valid} of {counts['tried']} outputs are valid constructions, {counts['ift']} of them right")
     print(f"wrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
-    if not args.data_only:
-        enough(counts, args)
+    if not s.data_only:
+        enough(counts, s.shots, settings.finetuning.mixture, s.out)
 
 
-def enough(counts: dict, args):
-    """Raises ValueError, with what to do, when there are too few IFT examples to learn from."""
-    right, again = counts["sft"] + counts["repeated"], "begin again in another --out with"
-    if counts["tried"] < LEAST:
-        raise ValueError(
-            f"only {counts['tried']} pairs of a wrong and a right response came of {counts['responses']} responses, of "
-            f"which {right} are right, and {LEAST} are needed: {again} more problems, of a difficulty that the model "
-            "neither masters nor always fails, or with a larger --k"
-        )
-    if counts["ift"] < LEAST:
-        shots = "" if args.shots else "worked examples in the prompt (--shots), "
-        raise ValueError(
-            f"only {counts['ift']} of {counts['tried']} rewritten responses can be learnt from, and {LEAST} are needed "
-            f"(reasons in {args.out}/counts.json): {again} {shots}more problems, a larger --k, or a stronger model"
-        )
-    if counts["sft"] / args.mixture < LEAST:
-        raise ValueError(
-            f"only {counts['sft']} right responses, which --mixture {args.mixture} lets {LEAST} rewritten ones go with "
-            f"when there are {math.ceil(LEAST * args.mixture)}: lower --mixture, or {again} more problems"
-        )
-
-
-def learn(args, folder: Path):
+def learn(settings: ColdStart, folder: Path):
     """Fine-tune the model on the examples in `folder`, from its newest checkpoint."""
-    settings = {name: getattr(args, name) for name in ("mixture", "epochs", "batch", "lr")}
-    same_settings(folder / "finetune.json", settings)
-    model, tokenizer = policy.load(args.model, parallel.device())
-    sft, ift = (jsonl.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
-    rows = mixture(sft, ift, args.mixture, args.seed)
+    making, s = settings.making, settings.finetuning
+    checkpoint.begin(folder / "finetune.json", config.flat(s), free=config.free(FineTuning))
+    model, tokenizer = policy.load(making.model, parallel.device())
+    sft, ift = (checkpoint.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
+    rows = mixture(sft, ift, s.mixture, making.seed)
     prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows])
     learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
-    steps = args.epochs * math.ceil(len(learnt) / args.batch)
+    steps = s.epochs * math.ceil(len(learnt) / s.batch)
     print(f"fine-tuning on {len(learnt)} examples, {steps} steps", flush=True)
     finetune(
-        model, batches_of(learnt, args.batch, args.seed), steps, args.lr, max(1, steps // 20),
-        args.micro_batch_tokens, tokenizer=tokenizer, folder=folder / "checkpoints", save_every=args.save_every,
+        model, batches_of(learnt, s.batch, making.seed), steps, s.lr, max(1, steps // 20),
+        s.micro_batch_tokens, tokenizer=tokenizer, folder=folder / "checkpoints", save_every=s.save_every,
     )  # fmt: skip
     policy.save(model, tokenizer, folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {args.data}")
+    print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {making.data}")
 
 
-def cold_start(args):
+def cold_start(given: dict):
     """Examples, then fine-tuning, each from where it was."""
-    folder = Path(args.out)
+    if not given.get("data") or not given.get("out"):
+        raise ValueError("--model needs --data, the problems, and --out, the folder to write")
+    if given.get("plain"):
+        raise ValueError("--plain is for the toy: any other model without a cold start goes to train.py as it is")
+    is_toy = toy.speaks(policy.load_tokenizer(given["model"]))
+    settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
+    folder = Path(settings.making.out)
     if (folder / "model").exists():
         raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.json").exists())):
         raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
-    make(args, folder)
-    if not args.data_only:
-        learn(args, folder)
+    make(settings, problems_of(settings.making.data), folder)
+    if not settings.making.data_only:
+        learn(settings, folder)
+
+
+def the_toy_s(given: dict):
+    """The toy's cold start, which has a recipe of its own."""
+    if others := given.keys() - {"model", "out", "seed", "plain"}:
+        flag = config.flag_of(min(others))
+        raise ValueError(f"the toy's cold start has a recipe of its own: leave {flag} out, or name another --model")
+    settings = config.settle(config.Making, given)
+    out = settings.out or toy.COLD_START
+    if settings.plain and not settings.out:
+        raise ValueError("--plain needs --out: a plain model does not stand in for the toy's cold start")
+    if Path(out).exists():
+        raise ValueError(f"{out} exists already: remove it or name another folder with --out")
+    toy_coldstart(out, settings.seed, settings.plain)
+    print(f"wrote {out}")
 
 
 def main():
     """The program; see the module's docstring and --help."""
-    parser = cli.Parser("Make cold-start examples with a model and fine-tune it on them.")
-    parser.add_argument(
-        "--model",
-        default="toy",
-        help="a model folder, a hub id, or toy (default toy: only with --out, --seed, --plain)",
-    )
-    parser.add_argument("--data", help="problems, as for train.py")
-    parser.add_argument("--out", help=f"the folder to write (default for the toy {toy.COLD_START})")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
-    parser.add_argument(
-        "--plain", action="store_true", help="the toy's without the synthesis task: no cold start at all"
-    )
-    parser.add_argument("--k", type=int, default=8, help="responses a problem (default 8)")
-    parser.add_argument("--m-max", type=int, default=4, help="rewrite so many wrong ones a problem (default 4)")
-    parser.add_argument("--shots", action="store_true", help="worked examples of the synthesis task in its prompt")
-    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature (default 1.0)")
-    parser.add_argument("--max-new-tokens", type=int, help="limit of a response (default: toy 60, else 8192)")
-    parser.add_argument("--max-synthesis-tokens", type=int, help="limit of a rewriting (default: toy 96, else 12288)")
-    parser.add_argument("--slots", type=int, default=64, help="responses sampled side by side (default 64)")
-    parser.add_argument("--data-only", action="store_true", help="stop when the examples are made")
-    parser.add_argument("--mixture", type=float, default=2.0, help="SFT examples to an IFT example (default 2)")
-    parser.add_argument("--epochs", type=int, default=2, help="times the mixture is gone through (default 2)")
-    parser.add_argument("--batch", type=int, default=64, help="examples a step (default 64)")
-    parser.add_argument("--lr", type=float, default=1e-5, help="AdamW's learning rate (default 1e-5)")
-    parser.add_argument("--micro-batch-tokens", type=int, default=16384, help="tokens of one forward (default 16384)")
-    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints (default 100)")
-    args = parser.parse_args()
-    with cli.bad_input():
+    given = config.read(ColdStart, "Make cold-start examples with a model and fine-tune it on them.", toy.SETTINGS)
+    with config.bad_input():
         parallel.alone()
-    if args.model == "toy":
-        out = args.out or toy.COLD_START
-        for name, value in vars(args).items():
-            if value != parser.get_default(name) and name not in ("out", "seed", "plain"):
-                flag = "--" + name.replace("_", "-")
-                cli.fail(f"the toy's cold start has a recipe of its own: leave {flag} out, or name another --model")
-        if args.plain and not args.out:
-            cli.fail("--plain needs --out: a plain model does not stand in for the toy's cold start")
-        if Path(out).exists():
-            cli.fail(f"{out} exists already: remove it or name another folder with --out")
-        toy_coldstart(out, args.seed, args.plain)
-        print(f"wrote {out}")
-        return
-    if args.plain:
-        cli.fail("--plain is for the toy: any other model without a cold start goes to train.py as it is")
-    if not args.data or not args.out:
-        cli.fail("--model needs --data, the problems, and --out, the folder to write")
-    for name, value in vars(args).items():
-        if type(value) in (int, float) and not value > 0 and name != "seed":
-            cli.fail(f"--{name.replace('_', '-')} must be above 0, not {value}")
-    with cli.bad_input():
-        cold_start(args)
+        the_toy_s(given) if given.get("model", "toy") == "toy" else cold_start(given)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    config.run(main)

@@ -17,19 +17,16 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import NamedTuple, get_args, get_type_hints
 
 # --------------------------------------------------------------------------------------------------- how a flag is told
 
 
-def flag(default, text: str, *, choices=(), zero: bool = False, free: bool = False, name: str = "", **more):
+def flag(default, text: str, *, zero: bool = False, free: bool = False, **more):
     """A field that is a flag. `zero`: a number may be 0, not only above it. `free`: what is computed does not depend on
-    it, but for rounding, so that a resumed run may change it. `name`: of the flag, where it is not the field's. `more`
-    goes to argparse."""
-    about = {"help": text, "choices": choices, "zero": zero, "free": free, "name": name, "argparse": more}
-    return field(default=default, metadata=about)
+    it, but for rounding, so that a resumed run may change it. `more` goes to argparse."""
+    return field(default=default, metadata={"help": text, "zero": zero, "free": free, "more": more})
 
 
 def reward_flag():
@@ -38,6 +35,10 @@ def reward_flag():
     return flag(None, f"{text} verifier.py finds the problem's answer)", metavar="FILE.py:FUNCTION")
 
 
+GENERATION = "(default: the model's generation config, else"  # an evaluation's
+
+
+# fmt: off
 # ------------------------------------------------------------------------------------------------ the parts of train.py
 
 
@@ -47,53 +48,39 @@ class Task:
 
     model: str = flag("toy", "toy (its cold start is made by the first run), a model folder, or a hub id")
     data: str = flag("toy", "toy, a file, or a set of the hub: data.py tells all names and formats")
-    eval_data: str | None = flag(
-        None, "problems to measure on before and after; the toy has held-out ones of its own", metavar="DATA"
-    )
+    eval_data: str | None = flag(None, "problems to measure on before and after; the toy has held-out ones of its own",
+        metavar="DATA")
     reward: str | None = reward_flag()
-    out: str | None = flag(
-        None, "the run's folder, which must be new or empty; by default a new one under runs/", free=True, metavar="DIR"
-    )
+    out: str | None = flag(None, "the run's folder, which must be new or empty; by default a new one under runs/",
+        free=True, metavar="DIR")
     seed: int = flag(0, "seed of everything random", zero=True)
-    resume: bool = flag(
-        False, "go on with the run in --out, from its newest checkpoint; its flags are taken over", free=True
-    )
+    resume: bool = flag(False, "go on with the run in --out, from its newest checkpoint; its flags are taken over",
+        free=True)
 
 
 @dataclass(frozen=True)
 class Objective:
     """the algorithm (grpo.py, tapo.py, opsd.py)"""
 
-    algo: str = flag(
-        "tapo", "grpo is the same loop without constructed trajectories; opsd distils from the policy itself with a "
-        "right response in its context; sft learns the right constructed trajectories by likelihood, without policy "
-        "gradient", choices=("tapo", "grpo", "opsd", "sft")
-    )  # fmt: skip
-    lam: float = flag(
-        1.0, "lambda, the weight of the constructed trajectories' loss; 0, and --mu 0, is GRPO", zero=True
-    )
-    ref_baseline: str = flag(
-        "query", "what a constructed trajectory's reward is compared with: query, its query's sampled responses; "
-        "group, its query's other constructions; batch, all constructions (the last two are readings of the paper)",
-        choices=("query", "group", "batch")
-    )  # fmt: skip
-    mu: float = flag(
-        0.0, "weight of the synthesis outputs' own policy gradient, which keeps the skill of constructing "
-        "alive; 0 is the paper's", zero=True
-    )  # fmt: skip
-    opsd_beta: float = flag(
-        0.5, "OPSD's divergence: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon", zero=True
-    )
-    average: str = flag(
-        "token", "what the loss averages over: token, every token alike; sequence, every response alike; constant, all "
-        "tokens over responses times --max-new-tokens (Dr. GRPO)", choices=("token", "sequence", "constant")
-    )  # fmt: skip
+    algo: str = flag("tapo", "grpo is the same loop without constructed trajectories; opsd distils from the policy "
+        "itself with a right response in its context; sft learns the right constructed trajectories by likelihood, "
+        "without policy gradient", choices=("tapo", "grpo", "opsd", "sft"))
+    lam: float = flag(1.0, "lambda, the weight of the constructed trajectories' loss; 0, and --mu 0, is GRPO",
+        zero=True)
+    ref_baseline: str = flag("query", "what a constructed trajectory's reward is compared with: query, its query's "
+        "sampled responses; group, its query's other constructions; batch, all constructions (the last two are "
+        "readings of the paper)", choices=("query", "group", "batch"))
+    mu: float = flag(0.0, "weight of the synthesis outputs' own policy gradient, which keeps the skill of constructing "
+        "alive; 0 is the paper's", zero=True)
+    opsd_beta: float = flag(0.5, "OPSD's divergence: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon",
+        zero=True)
+    average: str = flag("token", "what the loss averages over: token, every token alike; sequence, every response "
+        "alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)",
+        choices=("token", "sequence", "constant"))
     clip_low: float = flag(0.2, "a probability ratio below 1 - this earns nothing more")
     clip_high: float = flag(0.2, "... or above 1 + this")
     kl: float = flag(0.0, "weight of KL(policy || start) on sampled responses; 0 keeps no reference", zero=True)
-    no_dae: bool = flag(
-        False, "ablation: append constructed trajectories to their query's group before it is normalised"
-    )
+    no_dae: bool = flag(False, "ablation: constructed trajectories join their query's group before it is normalised")
     no_ots: bool = flag(False, "ablation: every token of a constructed trajectory counts alike")
 
     def check(self):
@@ -110,10 +97,8 @@ class Selection:
     n_neg: int = flag(4, "... and at least so many are wrong")
     m_max: int = flag(4, "rewrite at most so many wrong responses of a query")
     no_dcs: bool = flag(False, "ablation: rewrite every wrong response of every query that has a right one")
-    full_reconstruction: bool = flag(
-        False, "ablation: ask for the whole trajectory anew and train on it as it was written, instead of y-'s own "
-        "tokens and a turn"
-    )  # fmt: skip
+    full_reconstruction: bool = flag(False, "ablation: ask for the whole trajectory anew and train on it as it was "
+        "written, instead of y-'s own tokens and a turn")
 
 
 @dataclass(frozen=True)
@@ -140,20 +125,15 @@ class Optimiser:
     beta2: float = flag(0.999, "AdamW's decay of the second moment")
     weight_decay: float = flag(0.0, "AdamW's weight decay", zero=True)
     max_grad_norm: float = flag(1.0, "a longer gradient is scaled down to this norm")
-    micro_batch_tokens: int = flag(
-        16384, "tokens of one forward and backward, padding included; lower it if training runs out of "
-        "memory", free=True
-    )  # fmt: skip
-    gradient_checkpointing: bool = flag(
-        False, "compute activations again in backward: less memory, more time", free=True
-    )
+    micro_batch_tokens: int = flag(16384, "tokens of one forward and backward, padding included; lower it if training "
+        "runs out of memory", free=True)
+    gradient_checkpointing: bool = flag(False, "compute activations again in backward: less memory, more time",
+        free=True)
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
         if self.minibatches > self.queries:
-            raise ValueError(
-                f"--minibatches {self.minibatches} is more than --queries {self.queries}: each needs a query"
-            )
+            raise ValueError(f"--minibatches {self.minibatches} is more than --queries {self.queries}: each needs one")
 
 
 @dataclass(frozen=True)
@@ -164,9 +144,7 @@ class Keeping:
     eval_every: int = flag(0, "measure on the held-out problems after every so many steps, too", zero=True, free=True)
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
-    keep_trajectories: int = flag(
-        8, "constructions a step that are written to trajectories.jsonl", zero=True, free=True
-    )
+    keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
 
 
 class Training(NamedTuple):
@@ -181,21 +159,19 @@ class Training(NamedTuple):
 
     def check(self):
         """Raises ValueError with a sentence about parts that contradict each other."""
-        algo, k, dcs = self.objective.algo, self.sampling.k, self.selection
+        algo, k, s = self.objective.algo, self.sampling.k, self.selection
         if k < 2:
             raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
-        ablations = {"no_dae": self.objective, "no_ots": self.objective, "no_dcs": dcs, "full_reconstruction": dcs}
-        for name, part in ablations.items():
+        parts = {"no_dae": self.objective, "no_ots": self.objective, "no_dcs": s, "full_reconstruction": s}
+        for name, part in parts.items():
             if getattr(part, name) and algo != "tapo":
                 raise ValueError(f"{flag_of(name)} takes a part of TAPO away: use it with --algo tapo")
-        if algo in ("tapo", "sft") and not dcs.no_dcs and k < dcs.n_pos + dcs.n_neg:
-            raise ValueError(
-                f"--k {k} is less than --n-pos {dcs.n_pos} plus --n-neg {dcs.n_neg}, so no query could ever be "
-                "reflected on: raise --k or lower the others"
-            )
+        if algo in ("tapo", "sft") and not s.no_dcs and k < s.n_pos + s.n_neg:
+            raise ValueError(f"--k {k} is less than --n-pos {s.n_pos} plus --n-neg {s.n_neg}, so no query could ever "
+                             "be reflected on: raise --k or lower the others")
 
 
-# -------------------------------------------------------------------------------------------- the other programs' parts
+# -------------------------------------------------------------------------------------- the parts of the other programs
 
 
 @dataclass(frozen=True)
@@ -203,23 +179,14 @@ class Evaluation:
     """what to measure, on what, and how to sample (eval.py)"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
-    data: tuple[str, ...] = flag(
-        MISSING, "problem sets: toy, files, short names (data.py), hub ids (owner/name:split), NAME=PATH", nargs="+"
-    )
-    n: int = flag(16, "responses a problem", name="-n")
+    data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), hub ids "
+        "(owner/name:split), NAME=PATH", nargs="+")
+    n: int = flag(16, "responses a problem")
     reward: str | None = reward_flag()
-    temperature: float | None = flag(
-        None, "0 takes the likeliest token (default: the model's generation config, else 1)", zero=True
-    )
-    top_p: float | None = flag(
-        None, "keep the likeliest tokens of this mass (default: the model's generation config, else 1)"
-    )
-    top_k: int | None = flag(
-        None, "keep so many likeliest tokens, 0 all (default: the model's generation config, else 0)", zero=True
-    )
-    max_new_tokens: int | None = flag(
-        None, "limit of a response (default: the model's generation config, else that of train.py)"
-    )
+    temperature: float | None = flag(None, f"0 takes the likeliest token {GENERATION} 1)", zero=True)
+    top_p: float | None = flag(None, f"keep the likeliest tokens of this mass {GENERATION} 1)")
+    top_k: int | None = flag(None, f"keep so many likeliest tokens, 0 all {GENERATION} 0)", zero=True)
+    max_new_tokens: int | None = flag(None, f"limit of a response {GENERATION} that of train.py)")
     thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
     system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
     chat_template: str | None = flag(None, "a Jinja template (default: the tokeniser's)", metavar="FILE")
@@ -263,48 +230,18 @@ class ColdStart(NamedTuple):
     finetuning: FineTuning
 
 
-@dataclass(frozen=True)
-class Filter:
-    """which problems to keep, by the accuracy of which model (tools/zpd.py)"""
-
-    model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
-    data: str = flag(MISSING, "problems, as for train.py")
-    out: str = flag(MISSING, "the JSON-lines file for the problems that are kept", metavar="FILE")
-    reward: str | None = reward_flag()
-    n: int = flag(8, "samples a problem", name="-n")
-    low: float = flag(0.125, "keep from this accuracy", zero=True, free=True)
-    high: float = flag(0.875, "... to this", zero=True, free=True)
-    temperature: float = flag(1.0, "sampling temperature")
-    max_new_tokens: int = flag(8192, "limit of a response")
-    slots: int = flag(64, "responses sampled side by side", free=True)
-    seed: int = flag(0, "seed of the sampling", zero=True)
-
-    def check(self):
-        """Raises ValueError with a sentence about bounds that cannot be."""
-        if not self.low <= self.high <= 1:
-            raise ValueError(f"--low {self.low} and --high {self.high} must be shares from 0 to 1, the lower first")
-
-
+# fmt: on
 # -------------------------------------------------------------------------------------- from a command line to settings
+
+
+def flag_of(name: str) -> str:
+    """How a field is written on the command line."""
+    return "-n" if name == "n" else "--" + name.replace("_", "-")
 
 
 def parts_of(kind: type) -> dict[str, type]:
     """The dataclasses that settings are made of, by name: `kind` is a NamedTuple of them, or a dataclass alone."""
     return get_type_hints(kind) if hasattr(kind, "_fields") else {"": kind}
-
-
-def _flags(kind: type) -> Iterable[tuple[type, object, type]]:
-    """Each flag: its dataclass, its field, and the type of a value."""
-    for part in parts_of(kind).values():
-        hints = get_type_hints(part)
-        for one in fields(part):
-            plain = [t for t in get_args(hints[one.name]) if t is not type(None)] or [hints[one.name]]
-            yield part, one, plain[0]
-
-
-def flag_of(name: str) -> str:
-    """How a field is written on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 class Parser(argparse.ArgumentParser):
@@ -321,49 +258,43 @@ class Parser(argparse.ArgumentParser):
 def read(kind: type, description: str, toy: dict, argv: list[str] | None = None) -> dict:
     """The command line of a program whose settings are `kind`: the flags that were given. `toy`: the defaults that are
     others on the toy, to tell them."""
-    parser, groups = Parser(description), {}
-    for part, one, plain in _flags(kind):
-        groups[part] = group = groups.get(part) or parser.add_argument_group(part.__doc__)
-        about, default = one.metadata, one.default
-        told = default is not None and default is not MISSING and plain is not bool
-        shown = f"{toy[one.name]} on the toy, else {default}" if one.name in toy else default
-        text = about["help"] + (f" (default: {shown})" if told else "")
-        reads = {"action": "store_true"} if plain is bool else {"type": plain, "required": default is MISSING}
-        if plain is not bool and about["choices"]:
-            reads["choices"] = about["choices"]
-        elif plain is not bool:
-            reads["metavar"] = {int: "N", float: "X"}.get(plain, one.name.upper().replace("_", "-"))
-        reads |= about["argparse"]
-        named = about["name"] or flag_of(one.name)
-        group.add_argument(named, dest=one.name, default=argparse.SUPPRESS, help=text.replace("%", "%%"), **reads)
+    parser = Parser(description)
+    for part in parts_of(kind).values():
+        group, hints = parser.add_argument_group(part.__doc__), get_type_hints(part)
+        for one in fields(part):
+            [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}
+            about, default, reads = one.metadata, one.default, {"action": "store_true"}
+            shown = f"{toy[one.name]} on the toy, else {default}" if one.name in toy else default
+            untold = any(default is nothing for nothing in (None, False, MISSING))
+            text = about["help"] + ("" if untold else f" (default: {shown})")
+            if plain is not bool:
+                metavar = {int: "N", float: "X"}.get(plain, one.name.upper())
+                reads = {"type": plain, "required": default is MISSING} | about["more"]
+                reads |= {} if reads.keys() & {"metavar", "choices"} else {"metavar": metavar}
+            name, text = flag_of(one.name), text.replace("%", "%%")
+            group.add_argument(name, dest=one.name, default=argparse.SUPPRESS, help=text, **reads)
     return vars(parser.parse_args(argv))
 
 
 def settle(kind: type, given: dict, otherwise: dict | None = None):
     """An instance of `kind`: of what was given, else of `otherwise`, else of the defaults. Raises ValueError with a
     sentence about the first value that cannot be."""
-    made = {}
+    made, values = {}, (otherwise or {}) | given
     for name, part in parts_of(kind).items():
-        values = {}
+        made[name] = part(**{one.name: values.get(one.name, one.default) for one in fields(part)})
         for one in fields(part):
-            value = given.get(one.name, (otherwise or {}).get(one.name, one.default))
-            _check_number(one, value)
-            values[one.name] = value
-        made[name] = part(**values)
+            _check_number(one, getattr(made[name], one.name))
     settings = kind(**made) if "" not in made else made[""]
     for part in (*made.values(), settings):
-        if hasattr(part, "check"):
-            part.check()
+        getattr(part, "check", lambda: None)()
     return settings
 
 
 def _check_number(one, value):
     """Every number is finite, and above 0 unless its flag says that it may be 0."""
-    if type(value) in (int, float) and not (value > 0 or (value == 0 and one.metadata["zero"])):
+    if type(value) in (int, float) and not (0 < value < math.inf or (value == 0 and one.metadata["zero"])):
         least = "at least" if one.metadata["zero"] else "above"
-        raise ValueError(f"{one.metadata['name'] or flag_of(one.name)} must be {least} 0, not {value}")
-    if type(value) is float and not math.isfinite(value):
-        raise ValueError(f"{one.metadata['name'] or flag_of(one.name)} must be a finite number, not {value}")
+        raise ValueError(f"{flag_of(one.name)} must be {least} 0 and finite, not {value}")
 
 
 def flat(settings) -> dict:
@@ -374,7 +305,7 @@ def flat(settings) -> dict:
 
 def free(kind: type) -> set[str]:
     """The settings that a resumed run may change: none of them changes what is computed, but for rounding."""
-    return {one.name for _, one, _ in _flags(kind) if one.metadata["free"]}
+    return {one.name for part in parts_of(kind).values() for one in fields(part) if one.metadata["free"]}
 
 
 def take_over(kind: type, given: dict, stored: dict, where) -> dict:
@@ -382,9 +313,8 @@ def take_over(kind: type, given: dict, stored: dict, where) -> dict:
     each other."""
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in free(kind):
-            raise ValueError(
-                f"{flag_of(name)} {value} contradicts the run in {where}, which has {stored[name]}: leave it out"
-            )
+            has = f"the run in {where}, which has {stored[name]}"
+            raise ValueError(f"{flag_of(name)} {value} contradicts {has}: leave it out")
     return stored | given
 
 

@@ -18,7 +18,7 @@ import math
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -288,41 +288,40 @@ class Actor:
 
 
 class Batch:
-    """What an update trains on: B rows, which are responses, and what the update adds to each of them, as columns. The
-    last row is idle: it stands in where a process has no micro-batch while others have, and counts nothing."""
+    """What an update trains on: B rows, which are responses, and what the update adds to each of them: columns, [B].
+    The last row is idle: it stands in where a process has no micro-batch while others have, and counts nothing."""
 
     def __init__(self, orig: list[Response], ref: list[Response], syn: list[Response], advantages, teachers=()):
-        """`advantages` [B - 1] of the three groups, in order; `teachers`: prompts, or None, of G_orig's rows."""
+        """`advantages`, of the rows of the three groups in turn; `teachers`: prompts, or None, of those of G_orig."""
         idle = Response([0], [0.0], True, query=-1, prompt=[0], text="", reward=0.0, reflects=False)
         self.rows = [*orig, *ref, *syn, idle]
-        self.teachers = [*teachers, *[None] * (len(self.rows) - len(teachers))]
-        self.group_B = torch.tensor([ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn) + [ORIG])
-        self.advantage_B = torch.cat([torch.as_tensor(advantages, dtype=torch.float32), torch.zeros(1)])
-        self.length_B = torch.tensor([len(row.ids) for row in self.rows])
-        self.coefficient_B = torch.zeros(len(self.rows))  # what one of its tokens counts in the loss
-        self.old: list[list[float] | None] = [None] * len(
-            self.rows
-        )  # log-probabilities before the first of several steps
-        self.weights: list[list[float] | None] = [None] * len(self.rows)  # OTS weights
+        nothing = [None] * len(self.rows)
+        self.length = [len(row.ids) for row in self.rows]
+        self.group = [ORIG] * len(orig) + [REF] * len(ref) + [SYN] * len(syn) + [ORIG]
+        self.advantage = [*torch.as_tensor(advantages, dtype=torch.float32).tolist(), 0.0]
+        self.coefficient = [0.0] * len(self.rows)  # what one of its tokens counts in the loss
+        self.teachers: list[list[int] | None] = [*teachers, *nothing[len(teachers) :]]
+        self.old: list[list[float] | None] = [*nothing]  # log-probabilities before the first of several optimiser steps
+        self.weights: list[list[float] | None] = [*nothing]  # OTS weights
         self.idle = [len(self.rows) - 1]
 
     def parts(self, count: int) -> list[list[int]]:
         """The rows, by their queries, in `count` parts."""
         return [[i for i, row in enumerate(self.rows[:-1]) if row.query % count == part] for part in range(count)]
 
-    def of(self, group: int, among: list[int] | None = None) -> list[int]:
+    def of(self, group: int, among: Iterable[int] | None = None) -> list[int]:
         """The rows of one group, all or those `among` some."""
-        among = range(len(self.rows) - 1) if among is None else among
-        return [i for i in among if self.group_B[i] == group]
+        return [i for i in (range(len(self.rows) - 1) if among is None else among) if self.group[i] == group]
 
-    def each_token(self, column_B: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    def each_token(self, column: list, rows: list[int]) -> torch.Tensor:
         """A column's values [N], one for each token of these rows."""
-        return column_B[rows].repeat_interleave(self.length_B[rows])
+        lengths = torch.tensor([self.length[i] for i in rows])
+        return torch.tensor([column[i] for i in rows]).repeat_interleave(lengths)
 
     def keep(self, rows: list[int], **values_N: torch.Tensor):
         """Keep, row by row, values over the tokens of these rows."""
         for name, values in values_N.items():
-            for i, part in zip(rows, values.split(self.length_B[rows].tolist())):
+            for i, part in zip(rows, values.split([self.length[i] for i in rows])):
                 getattr(self, name)[i] = part.tolist()
 
     def share(self):

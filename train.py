@@ -13,9 +13,9 @@ One step, as in the paper:
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
     6. one optimiser step, or with --epochs and --minibatches several
 
-The other algorithms are the same loop with another object in OBJECTIVES: GRPO without parts 2 and 3; OPSD, too, with
-the divergence from a teacher as its loss (opsd.py); SFT with the log-likelihood of the right constructions. All divide by
-the size of G_orig, all keep --kl. An ablation is one line where TAPO decides (tapo.TAPO).
+The other algorithms are the same loop with another object of OBJECTIVES: GRPO without parts 2 and 3; OPSD, too, with
+the divergence from a teacher as its loss (opsd.py); SFT with the log-likelihood of the right constructions. All divide
+by the size of G_orig, all keep --kl. An ablation is one line where TAPO decides (tapo.TAPO).
 
 With one optimiser step a batch the old log-probabilities are the policy's own and the clip never acts; with several
 they are taken before the first, and so are the OTS weights.
@@ -79,15 +79,15 @@ class Trainer:
         seed, start = self.settings.task.seed, time.perf_counter()
         queries = data.queries_of_step(len(self.problems), self.settings.optimiser.queries, seed, number)
         with enough_memory("--slots"):
-            groups = self.actor.sample(queries, number)  # 1
-            pairs = self.objective.select([[r.correct for r in group] for group in groups], f"{seed} {number}")  # 2
-            attempts = self.actor.construct(queries, groups, pairs, number)  # 3
+            groups = self.actor.sample(queries, number)  # 1: G_orig
+            pairs = self.objective.select(correct(groups), f"{seed} {number}")  # 2: DCS
+            attempts = self.actor.construct(queries, groups, pairs, number)  # 3: G_ref, and G_syn
         sampled = time.perf_counter()
-        batch = self.batch(queries, groups, attempts, number)  # 4
+        batch = self.batch(queries, groups, attempts, number)  # 4: advantages, DAE
         figures = {"step": number + 1} | metrics.of_groups(groups)
-        figures |= metrics.of_constructions(attempts, batch.advantage_B[batch.of(REF)].tolist())
+        figures |= metrics.of_constructions(attempts, [batch.advantage[i] for i in batch.of(REF)])
         with enough_memory("--micro-batch-tokens, or add --gradient-checkpointing"):
-            figures |= self.update(batch, number)  # 5 and 6
+            figures |= self.update(batch, number)  # 5 and 6: OTS, loss, gradient, step
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, groups, attempts)
         return figures, attempts, batch
 
@@ -126,13 +126,14 @@ class Trainer:
 
         A token's coefficient is fixed by all rows, before the first backward: so neither micro-batches nor processes
         change the gradient. Rows without an advantage push nothing and are left out."""
-        lengths, over = batch.length_B[rows].tolist(), batch.length_B[batch.of(ORIG, rows)].tolist()
+        lengths, over = ([batch.length[i] for i in some] for some in (rows, batch.of(ORIG, rows)))
         average, limit = self.settings.objective.average, self.settings.sampling.max_new_tokens
-        batch.coefficient_B[rows] = sequence_coefficients(lengths, average, limit, over)
-        measured = {REF, ORIG} if self.reference else {REF}  # for its OTS weights; for its KL
-        pushing = [i for i in rows if batch.advantage_B[i] != 0 or batch.group_B[i].item() in measured]
+        for i, coefficient in zip(rows, sequence_coefficients(lengths, average, limit, over).tolist()):
+            batch.coefficient[i] = coefficient
+        needed = {REF, ORIG} if self.reference else {REF}  # for its OTS weights; for its KL
+        pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
         for mine, together in self.micro_batches(batch, pushing):
-            with_reference = self.reference and any(batch.group_B[rows[0]] == ORIG for rows in together)
+            with_reference = self.reference and any(batch.group[rows[0]] == ORIG for rows in together)
             loss = self.loss(batch, mine, with_reference, tally)
             (loss * parallel.size()).backward()  # FSDP averages over processes; the loss is a sum
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimiser.max_grad_norm)
@@ -146,7 +147,7 @@ class Trainer:
         """This process's micro-batches, each with those that the other processes compute at the same time. All get
         equally many, at least one: where there is none left it is the idle row."""
         sizes = [len(batch.teachers[i] or batch.rows[i].prompt) + len(batch.rows[i].ids) for i in rows]
-        limit, groups = self.settings.optimiser.micro_batch_tokens, batch.group_B[rows].tolist()
+        limit, groups = self.settings.optimiser.micro_batch_tokens, [batch.group[i] for i in rows]
         batches = [[rows[i] for i in b] for b in policy.micro_batches(sizes, limit, groups)]
         for first in range(0, len(batches) or 1, parallel.size()):
             together = batches[first : first + parallel.size()]
@@ -155,7 +156,7 @@ class Trainer:
     def loss(self, batch: Batch, rows: list[int], with_reference: bool, tally: metrics.Tally) -> torch.Tensor:
         """What a micro-batch, of one group only, adds to the loss."""
         tokens, kept = self.tokens(batch, rows), batch.old[rows[0]] is not None
-        if batch.group_B[rows[0]] == REF and not kept:
+        if batch.group[rows[0]] == REF and not kept:
             batch.keep(rows, weights=tokens.weights)  # to be looked at beside the trajectory
         loss, parts = self.objective.loss(tokens)
         if with_reference:  # every process or none, because its forward gathers shards
@@ -184,8 +185,7 @@ class Trainer:
                 for column in (batch.old, batch.weights)
             )
         advantages_N, coefficients_N, group_N = (
-            batch.each_token(column, rows).to(device)
-            for column in (batch.advantage_B, batch.coefficient_B, batch.group_B)
+            batch.each_token(column, rows).to(device) for column in (batch.advantage, batch.coefficient, batch.group)
         )
         return Tokens(logprobs_N, old_N, entropy_N, advantages_N, coefficients_N, group_N, weights_N, divergence_N)
 
@@ -219,6 +219,11 @@ class Trainer:
         return sampled | {"greedy": figures(1, 0.0)["pass@1"]}
 
 
+def correct(groups: list[list[Response]]) -> list[list[bool]]:
+    """Which responses of each group are right, [Q][K]."""
+    return [[response.correct for response in group] for group in groups]
+
+
 def sharded(network: policy.Policy, gradient_checkpointing: bool = False) -> policy.Policy:
     """The network, whose weights are from now on shards where there are several processes."""
     layers = policy.decoder_layers(network.model)
@@ -248,7 +253,8 @@ class Course:
 
     def __init__(self, trainer: Trainer, run: Run, held_out: list[data.Problem], done: int):
         self.trainer, self.run, self.held_out, self.done = trainer, run, held_out, done
-        self.saved, self.failed = done, 0  # the newest checkpoint's step; steps in a row without a finite gradient
+        self.saved = done or None  # the step of the newest checkpoint
+        self.failed = 0  # steps in a row without a finite gradient
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
         self.bar = tqdm(total=self.steps, initial=done, desc=s.objective.algo, unit="step", disable=parallel.rank() > 0)
@@ -274,7 +280,7 @@ class Course:
         self.done += 1
         self.run.append("metrics.jsonl", [figures])
         ref = batch.of(REF)
-        learnt = batch.advantage_B[ref].tolist(), [batch.weights[i] for i in ref]
+        learnt = [batch.advantage[i] for i in ref], [batch.weights[i] for i in ref]
         shown = metrics.trajectories(attempts, *learnt, self.trainer.tokenizer, self.keeping.keep_trajectories)
         self.run.append("trajectories.jsonl", [{"step": self.done} | row for row in shown])
         self.bar.set_postfix_str(metrics.headline(figures))
@@ -377,7 +383,8 @@ def main():
                 course.note(*trainer.step(course.done))
         if held_out and parallel.rank() == 0:
             rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
-            print(metrics.closing(rows[0], rows[steps]) if 0 in rows else "", flush=True)
+            if 0 in rows:  # unless somebody removed it
+                print(metrics.closing(rows[0], rows[steps]), flush=True)
     algo = trainer.settings.objective.algo
     say(metrics.next_steps(run.folder, algo, task.model, task.eval_data or task.data))
     parallel.stop()

@@ -1,27 +1,31 @@
 """Every side of the comparison on the toy: each algorithm and ablation from the same cold start, one seed, one table.
 
-    python bench/algorithms.py                 # the demo's number of steps, two runs side by side, a thread each
-    python bench/algorithms.py --steps 5       # a quick look
+    python bench/algorithms.py --keep docs/algorithms.json      # the demo's number of steps; writes the raw results, too
+    python bench/algorithms.py --steps 5                        # a quick look
+    python bench/algorithms.py --table docs/algorithms.json     # the table of what was kept; runs nothing
 
-A run that ended is kept under --out and not run again, one that was stopped is resumed: the same command goes on.
+A run that ended stays under --out and is not run again, one that was stopped is resumed: the same command goes on.
 """
 
+import json
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-import cli
-import coldstart
-import jsonl
-import toy
-
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+import checkpoint
+import coldstart
+import config
+import toy
 
 RUNS = {
     "GRPO": "--algo grpo",
@@ -52,6 +56,8 @@ COLUMNS = {
     "seconds": "seconds",
 }
 
+# ----------------------------------------------------------------------------------------------------- running programs
+
 
 def program(folder: Path, command: list, processes: list[subprocess.Popen], threads: int = 1):
     """Run one of our programs, its output into a log beside `folder`; RuntimeError when it fails."""
@@ -72,7 +78,7 @@ def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen
 
 def ended(folder: Path, steps: int) -> bool:
     """Whether a run has been measured after its last step."""
-    return any(row["step"] >= steps for row in jsonl.read(folder / "evaluations.jsonl"))
+    return any(row["step"] >= steps for row in checkpoint.read(folder / "evaluations.jsonl"))
 
 
 def side_by_side(jobs: int, work: dict, processes: list[subprocess.Popen]):
@@ -87,13 +93,16 @@ def side_by_side(jobs: int, work: dict, processes: list[subprocess.Popen]):
             for process in processes:
                 process.terminate()  # a run that ended already does not mind
             if isinstance(error, RuntimeError):
-                cli.fail(str(error))
+                config.fail(str(error))
             raise
+
+
+# ----------------------------------------------------------------------------------------------------- what came of them
 
 
 def evaluations(folder: Path) -> list[dict]:
     """The held-out figures of a run in the order of steps, each with what it had cost by then."""
-    steps, rows = jsonl.read(folder / "metrics.jsonl"), jsonl.read(folder / "evaluations.jsonl")
+    steps, rows = (checkpoint.read(folder / f"{name}.jsonl") for name in ("metrics", "evaluations"))
     for row in rows:
         past = steps[: row["step"]]
         row["generated"] = sum(step["tokens_sampled"] + step["tokens_synthesised"] for step in past)
@@ -101,35 +110,87 @@ def evaluations(folder: Path) -> list[dict]:
     return rows
 
 
-def table(rows: dict[str, dict]) -> str:
-    """The rows as a Markdown table."""
+def where(folders: Iterable[Path]) -> str:
+    """With which commit and which torch these runs were begun, when they ended, and this machine."""
+    begun = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders]
+    versions, commits = ([*dict.fromkeys(str(one[name]) for one in begun)] for name in ("torch", "commit"))
+    times = [(folder / "evaluations.jsonl").stat().st_mtime for folder in folders]
+    days = dict.fromkeys(date.fromtimestamp(time(times)).isoformat() for time in (min, max))
+    made = f"torch {' and '.join(versions)}, commit {' and '.join(commits)}, {' to '.join(days)}"
+    return f"{machine()}, one thread a run, {made}"
 
-    def cell(name, value):
-        if value is None:
-            return "-"
-        if name == "generated":
-            return f"{value / 1e6:.2f} M"
-        return f"{100 * value:.1f} %" if name not in ("tokens", "seconds") else f"{value:.{int(name == 'tokens')}f}"
 
-    lines = [["", "flags", *COLUMNS.values()], ["---"] * (2 + len(COLUMNS))]
-    for name, row in rows.items():
-        shown = f"`{RUNS[name]}`" if name in RUNS else ""
-        lines.append([name, shown, *(cell(column, row.get(column)) for column in COLUMNS)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def machine() -> str:
+    """What this runs on, in a line."""
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return f"{len(model)} cores of {model[0].partition(': ')[2] if model else platform.processor()}"
+
+
+def keep(file: str, results: dict):
+    """Write results to a JSON file."""
+    checkpoint.write(Path(file), json.dumps(results, indent=1) + "\n")
+
+
+def kept(file: str, *names: str) -> dict:
+    """What `keep` wrote. Raises ValueError when the file does not hold all of `names`."""
+    results = json.loads(Path(file).read_text(encoding="utf-8"))
+    if not isinstance(results, dict) or not {*names} <= {*results}:
+        raise ValueError(f"{file} was not written by --keep of this program: it has no {', no '.join(names)}")
+    return results
+
+
+def told(name: str, mean: float | None, half: float | None = None, sign: str = "") -> str:
+    """A figure, with half of its interval if it has one, as a cell of a table."""
+    if mean is None:
+        return "-"
+    scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, (100, " %"))
+    digits = {"generated": 2, "seconds": 0}.get(name, 1)
+    spread = "" if half is None else f" ± {scale * half:.{digits}f}"
+    return f"{scale * mean:{sign}.{digits}f}{spread}{unit}"
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Rows as a table; the first is its head."""
+    head, *rest = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rest))
+
+
+def table(results: dict) -> str:
+    """The last figures of every run, after those of the cold start."""
+    runs, flags = results["evaluations"], results["flags"]
+    shown = {"cold start": next(iter(runs.values()))[0]} | {name: rows[-1] for name, rows in runs.items()}
+    rows = [["", "flags", *COLUMNS.values()]]
+    for name, figures in shown.items():
+        given = f"`{flags[name]}`" if name in flags else ""
+        rows.append([name, given, *(told(column, figures[column]) for column in COLUMNS)])
+    return markdown(rows)
 
 
 def main():
     """The program; see the module's docstring and --help."""
-    parser = cli.Parser("Run every algorithm and ablation on the toy and print their table.")
+    parser = config.Parser("Run every algorithm and ablation on the toy and print their table.")
     parser.add_argument("--steps", type=int, default=50, help="training steps of a run (default 50)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every run (default 0)")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
     parser.add_argument(
         "--out", default=str(ROOT / "runs" / "algorithms"), help="where runs are kept (default runs/algorithms)"
     )
+    parser.add_argument("--keep", metavar="FILE.json", help="write the raw results, too")
+    parser.add_argument("--table", metavar="FILE.json", help="instead: print the table of what --keep wrote")
     args = parser.parse_args()
     if min(args.steps, args.jobs) < 1:
-        cli.fail("--steps and --jobs must be at least 1")
+        config.fail("--steps and --jobs must be at least 1")
+    if args.keep and not Path(args.keep).parent.is_dir():
+        config.fail(f"--keep {args.keep}: there is no such folder")
+    with config.bad_input():
+        results = kept(args.table, "where", "evaluations", "flags") if args.table else made(args)
+        print(f"{results['steps']} steps, seed {results['seed']}; {results['where']}\n\n{table(results)}")
+        if args.keep:
+            keep(args.keep, results)
+
+
+def made(args) -> dict:
+    """The results of all runs, those that were not made before included."""
     if not (ROOT / toy.COLD_START).exists():
         coldstart.toy_coldstart(ROOT / toy.COLD_START)
     folder = Path(args.out).resolve() / f"steps{args.steps}-seed{args.seed}"
@@ -143,8 +204,9 @@ def main():
     }
     side_by_side(args.jobs, todo, processes)
     found = {name: evaluations(folders[name]) for name in RUNS}
-    print(table({"cold start": next(iter(found.values()))[0]} | {name: rows[-1] for name, rows in found.items()}))
+    about = {"where": where(folders.values()), "steps": args.steps, "seed": args.seed, "flags": RUNS}
+    return about | {"evaluations": found}
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    config.run(main)

@@ -1,7 +1,6 @@
 """The cold start: what becomes of every response and output, examples on real problems, and going on after a stop."""
 
 import json
-from argparse import Namespace
 from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
@@ -10,10 +9,9 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer
 
-import cli
 import coldstart
+import config
 import data
-import examples
 import policy
 import reflect
 import rollouts
@@ -98,12 +96,11 @@ def outputs(prompt, answer):
     }[answer, wrong]
 
 
-def maker(monkeypatch, sampler, problems=PROBLEMS, **flags):
+def maker(monkeypatch, sampler, worked=""):
     monkeypatch.setattr(rollouts, "Sampler", sampler)
-    args = {"k": 4, "m_max": 4, "seed": 0, "temperature": 1.0, "slots": 4, "shots": False}
-    args |= {"max_new_tokens": 150, "max_synthesis_tokens": 900}
+    sampling = config.Sampling(k=4, temperature=1.0, slots=4, max_new_tokens=150, max_synthesis_tokens=900)
     model = make_model(vocab=len(TOKENIZER), context=8192, eos=(TOKENIZER.eos_token_id,))
-    return examples.Maker(Namespace(**(args | flags)), model, TOKENIZER, problems)
+    return coldstart.Maker(rollouts.Actor(model, TOKENIZER, PROBLEMS, sampling, seed=0, worked=worked), m_max=4)
 
 
 def rows_of(file):
@@ -111,11 +108,11 @@ def rows_of(file):
 
 
 def test_every_response_and_every_output_is_counted_once(monkeypatch, tmp_path):
-    counts = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    counts = coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
     expected = {"problems": 6, "responses": 24, "sft": 9, "repeated": 1, "wrong": 13, "cut": 1, "tried": 10, "ift": 4}
     reasons = {"ends_wrong": 1, "tags": 1, "no_turn": 1, "not_verbatim": 1, "cut": 1, "too_long": 1}
     assert dict(counts) == expected | {f"output_{name}": count for name, count in reasons.items()}
-    assert counts.keys() <= set(examples.COUNTED)
+    assert counts.keys() <= set(coldstart.COUNTED)
     assert expected["responses"] == sum(expected[name] for name in ("sft", "repeated", "wrong", "cut"))
     assert expected["tried"] == expected["ift"] + sum(reasons.values())
 
@@ -133,16 +130,16 @@ def test_every_response_and_every_output_is_counted_once(monkeypatch, tmp_path):
 
 def test_shots_help_to_make_an_output_and_are_not_learnt(monkeypatch, tmp_path):
     sampler = Scripted(respond)
-    examples.make_data(maker(monkeypatch, sampler, shots=True), tmp_path)
+    coldstart.make_data(maker(monkeypatch, sampler, worked=coldstart.worked_examples()), tmp_path)
     asked = [prompt for prompt in sampler.prompts if "Wrong attempt" in prompt]
     plain = [prompt for prompt in sampler.prompts if "Wrong attempt" not in prompt]
-    for question, *_ in examples.WORKED:
+    for question, *_ in coldstart.WORKED:
         assert all(question in prompt for prompt in asked) and not any(question in prompt for prompt in plain)
         assert not any(question in row["prompt"] for row in rows_of(tmp_path / "ift.jsonl"))
     assert len(rows_of(tmp_path / "ift.jsonl")) == 4
 
 
-@pytest.mark.parametrize("worked", examples.WORKED)
+@pytest.mark.parametrize("worked", coldstart.WORKED)
 def test_worked_examples_do_the_task(worked):
     """Each is what the task asks for, and right: the right attempt's answer is its gold."""
     _, wrong, right, output = worked
@@ -157,9 +154,9 @@ def test_worked_examples_do_the_task(worked):
 @pytest.mark.parametrize("calls", [0, 1, 4, 7])
 def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
     """Stopped in the midst of a chunk, and with half a row of the chunk in every file, it ends as if it never was."""
-    monkeypatch.setattr(examples, "CHUNK", 1)
+    monkeypatch.setattr(coldstart, "CHUNK", 1)
     (tmp_path / "whole").mkdir()
-    whole = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path / "whole")
+    whole = coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path / "whole")
 
     class Stopped(Scripted):
         def sample(self, *given, **named):
@@ -169,12 +166,12 @@ def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
 
     (tmp_path / "cut").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        examples.make_data(maker(monkeypatch, Stopped(respond)), tmp_path / "cut")
+        coldstart.make_data(maker(monkeypatch, Stopped(respond)), tmp_path / "cut")
     for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
         with (tmp_path / "cut" / name).open("a") as file:
             file.write('{"problem": 7}\n{"prob' if name != "progress.jsonl" else '{"prob')
     second = Scripted(respond)
-    assert examples.make_data(maker(monkeypatch, second), tmp_path / "cut") == whole
+    assert coldstart.make_data(maker(monkeypatch, second), tmp_path / "cut") == whole
     for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert (
@@ -183,14 +180,14 @@ def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
 
 
 def test_a_hopeless_model_is_given_up(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(examples, "CHUNK", 1)
-    monkeypatch.setattr(examples, "TRIED", 4)
-    counts = examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    monkeypatch.setattr(coldstart, "CHUNK", 1)
+    monkeypatch.setattr(coldstart, "TRIED", 4)
+    counts = coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
     assert counts["tried"] == 4 and counts["problems"] == 3
     assert "gave up after 3 of 6 problems" in capsys.readouterr().out
-    monkeypatch.setattr(examples, "SAMPLED", 16)
+    monkeypatch.setattr(coldstart, "SAMPLED", 16)
     (tmp_path / "never").mkdir()
-    counts = examples.make_data(maker(monkeypatch, Scripted(lambda *_: WRONG)), tmp_path / "never")
+    counts = coldstart.make_data(maker(monkeypatch, Scripted(lambda *_: WRONG)), tmp_path / "never")
     assert counts["tried"] == 0 and counts["problems"] == 4
 
 
@@ -214,7 +211,7 @@ def run(monkeypatch, capsys, *argv):
 def refused(monkeypatch, capsys, *argv):
     monkeypatch.setattr("sys.argv", ["coldstart.py", *map(str, argv)])
     with pytest.raises(SystemExit) as stopped:
-        cli.run(coldstart.main)
+        config.run(coldstart.main)
     assert stopped.value.code == 2
     said = capsys.readouterr().err.strip().split("\n")[-1]
     assert said.startswith("error: ")
@@ -259,7 +256,7 @@ def test_the_whole_program_on_real_problems(real, tmp_path, monkeypatch, capsys)
     out, given = tmp_path / "cold", ["--model", real / "model", "--data", real / "problems.jsonl"]
     printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--data-only")
     counts = json.loads((out / "counts.json").read_text())
-    assert list(counts) == examples.COUNTED and json.dumps(counts, indent=2) in printed
+    assert list(counts) == coldstart.COUNTED and json.dumps(counts, indent=2) in printed
     sft, ift = rows_of(out / "sft.jsonl"), rows_of(out / "ift.jsonl")
     assert len(sft) == counts["sft"] > 0 and len(ift) == counts["ift"] >= 2
     assert counts["responses"] == 16 and not (out / "model").exists()
@@ -299,18 +296,17 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_said_of_too_few_examples():
-    def said(tried, ift, sft, **flags):
-        args = Namespace(**({"shots": False, "mixture": 2.0, "out": "cold"} | flags))
+    def said(tried, ift, sft, shots=False):
         counts = Counter(tried=tried, ift=ift, sft=sft, responses=2000, repeated=100)
         with pytest.raises(ValueError) as complaint:
-            coldstart.enough(counts, args)
+            coldstart.enough(counts, shots, 2.0, "cold")
         return str(complaint.value)
 
     assert "only 5 pairs" in said(5, 0, 0) and "of which 100 are right" in said(5, 0, 0)
     assert "only 63 of 900" in said(900, 63, 500) and "--shots" in said(900, 63, 500)
     assert "--shots" not in said(900, 63, 500, shots=True)
     assert "only 127 right responses" in said(900, 64, 127) and "there are 128" in said(900, 64, 127)
-    coldstart.enough(Counter(tried=64, ift=64, sft=128), Namespace(shots=False, mixture=2.0, out="cold"))
+    coldstart.enough(Counter(tried=64, ift=64, sft=128), False, 2.0, "cold")
 
 
 @pytest.mark.parametrize("stopped_at", [2, 5])
@@ -341,10 +337,10 @@ def test_a_stop_keeps_the_step_that_it_came_in(tmp_path, monkeypatch):
     def batches():
         for i, batch in enumerate(coldstart.batches_of(rows, 4, 0)):
             if i == 4:
-                monkeypatch.setattr(cli, "_asked", 0.0)  # Ctrl-C
+                monkeypatch.setattr(config, "_asked", 0.0)  # Ctrl-C
             yield batch
 
-    monkeypatch.setattr(cli, "_asked", None)
+    monkeypatch.setattr(config, "_asked", None)
     model = make_model(vocab=len(TOKENIZER), sharp=1.0)
     with pytest.raises(KeyboardInterrupt):
         coldstart.finetune(model, batches(), 7, 1e-2, 2, tokenizer=TOKENIZER, folder=tmp_path)
@@ -355,7 +351,7 @@ def test_the_toy_s_cold_start_goes_on_until_it_can_construct(tmp_path, monkeypat
     tuned, skills = [], []
     monkeypatch.setattr(coldstart, "finetune", lambda model, batches, *_: tuned.append(next(iter(batches))))
     monkeypatch.setattr(coldstart, "toy_skill", lambda *_: skills.pop(0))
-    for name, found, rounds in (("a", [0.2, 0.79, 0.8, 0.9], 3), ("b", [0.1] * 9, coldstart.ROUNDS)):
+    for name, found, rounds in (("a", [0.2, 0.79, 0.8, 0.9], 3), ("b", [0.1] * 9, toy.ROUNDS)):
         tuned[:], skills[:] = [], found
         coldstart.toy_coldstart(tmp_path / name)
         assert len(tuned) == rounds and all(one != two for one, two in pairwise(tuned))
@@ -365,15 +361,15 @@ def test_the_toy_s_cold_start_goes_on_until_it_can_construct(tmp_path, monkeypat
 def test_the_toy_does_the_synthesis_task():
     """On its own wrong responses: 80 % valid constructions, of which nearly all end right."""
     folder = Path(__file__).parents[1] / toy.COLD_START
-    if not folder.exists() or f'"{coldstart.recipe()}"' not in (folder / "config.json").read_text():
+    if not folder.exists() or f'"{toy.recipe()}"' not in (folder / "config.json").read_text():
         pytest.skip("no cold start of the toy by this recipe yet: make demo makes it")
     model, tokenizer = policy.load(str(folder))
     assert coldstart.toy_skill(model, tokenizer) >= 0.8
 
 
 def test_files_that_lost_rows_are_noticed(monkeypatch, tmp_path):
-    examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
     kept = (tmp_path / "sft.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "sft.jsonl").write_text("".join(kept[:-1]))
     with pytest.raises(ValueError, match="has lost rows"):
-        examples.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+        coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)

@@ -13,14 +13,17 @@ import pytest
 import torch
 from tiny import make_model, make_tokenizer
 
-import cli
+import config
 import data
 import eval as evaluation
+import metrics
 import policy
-import responses
 import toy
+import tools.compare
+import tools.rescore
+from metrics import FIGURES, majority, pass_at_k, summary, table
 from sampler import Sampler
-from scores import FIGURES, Response, compare, comparison_table, majority, pass_at_k, summary, table
+from tools.compare import compare, comparison_table
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -37,7 +40,9 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n):
 
 
 def response(problem, correct, reflects=False, finished=True, tokens=10, final=None):
-    return Response(problem, "", correct, reflects, finished, tokens, final)
+    """A row as rollouts.Response.row makes it."""
+    row = {"problem": problem, "text": "", "correct": correct, "reflects": reflects}
+    return row | {"finished": finished, "tokens": tokens, "final": final}
 
 
 def test_summary_by_hand():
@@ -117,16 +122,16 @@ def store(path, change=lambda row: row):
     return str(path)
 
 
-def run(monkeypatch, capsys, *argv):
-    monkeypatch.setattr("sys.argv", ["eval.py", *map(str, argv)])
-    evaluation.main()
+def run(monkeypatch, capsys, *argv, program=evaluation):
+    monkeypatch.setattr("sys.argv", ["program", *map(str, argv)])
+    program.main()
     return capsys.readouterr().out
 
 
-def refused(monkeypatch, capsys, *argv):
-    monkeypatch.setattr("sys.argv", ["eval.py", *map(str, argv)])
+def refused(monkeypatch, capsys, *argv, program=evaluation):
+    monkeypatch.setattr("sys.argv", ["program", *map(str, argv)])
     with pytest.raises(SystemExit) as stopped:
-        cli.run(evaluation.main)
+        config.run(program.main)
     printed = capsys.readouterr().err.strip()
     assert stopped.value.code == 2 and "Traceback" not in printed
     assert printed.replace("\r", "\n").split("\n")[-1].startswith("error: ")  # after a progress bar, perhaps
@@ -138,10 +143,11 @@ def test_rescoring_gives_figures_by_hand(tmp_path, monkeypatch, capsys):
     turned = store(
         tmp_path / "turned.jsonl", lambda r: r | {"correct": not r["correct"], "reflects": not r["reflects"]}
     )
-    monkeypatch.setattr(policy, "load", None)  # no model is loaded
-    printed = run(monkeypatch, capsys, "--rescore", turned, "--out", tmp_path / "again.jsonl")
+    for name in ("load", "load_model", "load_tokenizer"):
+        monkeypatch.setattr(policy, name, None)  # no model is loaded
+    printed = run(monkeypatch, capsys, turned, "--out", tmp_path / "again.jsonl")
     assert "8 of 8 verdicts changed" in printed
-    assert "0 of 8 verdicts changed" in run(monkeypatch, capsys, "--rescore", tmp_path / "again.jsonl")
+    assert "0 of 8 verdicts changed" in run(monkeypatch, capsys, tmp_path / "again.jsonl")
     rows = responses.read(tmp_path / "again.jsonl")
     assert [(r["correct"], r["reflects"]) for r in rows] == [(c, r) for _, _, _, c, r in STORED]
     assert [r["final"] for r in rows[:5]] == ["4", "4", "5", "4", "0.5"]
@@ -153,24 +159,24 @@ def test_rescoring_gives_figures_by_hand(tmp_path, monkeypatch, capsys):
     assert figures["cut"] == 1 / 8 and figures["se"] == pytest.approx(0.125)
     for line in ("62.5 % +- 12.5", "91.7 %", "60.0 %", "66.7 %", "12.5 %"):
         assert line in printed
-    assert "exists already" in refused(monkeypatch, capsys, "--rescore", turned, "--out", tmp_path / "again.jsonl")
+    assert "exists already" in refused(monkeypatch, capsys, turned, "--out", tmp_path / "again.jsonl")
 
 
 def test_two_evaluations_compared(tmp_path, monkeypatch, capsys):
     one = store(tmp_path / "one.jsonl")
     two = store(tmp_path / "two.jsonl", lambda r: r | {"correct": r["problem"] == 0, "problem": 7 - r["problem"]})
-    printed = run(monkeypatch, capsys, "--compare", one, two)
+    printed = run(monkeypatch, capsys, one, two)
     # pass@1 differs by 1 - 2/4 and by 0 - 3/4: a resample of the two gives 0.5, -0.125 or -0.75, at 1/4, 1/2 and 1/4
     assert "set: 2 problems\n" in printed and "62.5 %    50.0 %     -12.5   [-75.0, +50.0]" in printed
     other = store(tmp_path / "other.jsonl", lambda r: r | {"question": r["question"].replace("Half", "A half")})
-    assert "1 problems in both, 2 in one only" in run(monkeypatch, capsys, "--compare", one, other)
+    assert "1 problems in both, 2 in one only" in run(monkeypatch, capsys, one, other)
     third = store(tmp_path / "third.jsonl", lambda r: r | {"data": "else"})
-    assert "no set with the same name" in refused(monkeypatch, capsys, "--compare", one, third)
-    assert "holds no responses" in refused(monkeypatch, capsys, "--compare", one, tmp_path / "absent")
+    assert "no set with the same name" in refused(monkeypatch, capsys, one, third)
+    assert "holds no responses" in refused(monkeypatch, capsys, one, tmp_path / "absent")
     (tmp_path / "bad.jsonl").write_text('{"data": "a"}\n')
-    assert "line 1: no response" in refused(monkeypatch, capsys, "--rescore", tmp_path / "bad.jsonl")
+    assert "line 1: no response" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl")
     (tmp_path / "bad.jsonl").write_text("{\n" + Path(one).read_text())
-    assert "line 1: no JSON" in refused(monkeypatch, capsys, "--rescore", tmp_path / "bad.jsonl")
+    assert "line 1: no JSON" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl")
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from html.parser import HTMLParser
 import pytest
 from tiny import make_tokenizer
 
-import cli
-import flags
-import report
-from curves import UNIMPORTANT, Course, _looks, band, draw, grouped, series
-from page import align, page, split_turn
+import config
 from reflect import OUTCOMES
+from tools import report
+from tools.curves import UNIMPORTANT, Course, _looks, band, draw, grouped, series
+from tools.page import align, page, split_turn
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">\'</style>&amp;\u202e'
 
@@ -40,9 +39,9 @@ def thrown(outcome, step=1, **more):
     return row | {"prefix": "", "turn": ""} | more
 
 
-def make_run(folder, rows=(), steps=12, seed=0, **flags):
+def make_run(folder, rows=(), steps=12, seed=0, **settings):
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"flags": {"algo": "tapo", "seed": seed, "lam": 2.0} | flags}))
+    (folder / "config.json").write_text(json.dumps({"settings": {"algo": "tapo", "seed": seed, "lam": 2.0} | settings}))
     with open(folder / "metrics.jsonl", "w") as file:
         for step in range(1, steps + 1):
             names = (*report.CURVES, "kl", "reward_mean", "length_mean", "parsed", "correct")
@@ -62,7 +61,7 @@ def run(monkeypatch, capsys, *argv):
 def refused(monkeypatch, capsys, *argv):
     monkeypatch.setattr("sys.argv", ["report.py", *map(str, argv)])
     with pytest.raises(SystemExit) as stopped:
-        cli.run(report.main)
+        config.run(report.main)
     printed = capsys.readouterr().err.strip()
     assert stopped.value.code == 2 and printed.startswith("error: ") and "\n" not in printed
     return printed
@@ -176,7 +175,7 @@ def test_the_program_writes_a_page(tmp_path, monkeypatch, capsys):
     assert "an .html file" in refused(monkeypatch, capsys, one, "--page", tmp_path / "one" / "metrics.jsonl")
     assert "no metrics.jsonl" in refused(monkeypatch, capsys, tmp_path, "--page", out)
     (tmp_path / "one" / "config.json").write_text("[]")
-    assert "is not the config.json of a run" in refused(monkeypatch, capsys, one)
+    assert "one/config.json holds no settings" in refused(monkeypatch, capsys, one)
     (tmp_path / "two" / "metrics.jsonl").write_text('{"step": 1')
     assert "no step yet" in refused(monkeypatch, capsys, two)
 
@@ -195,14 +194,15 @@ def test_the_program_as_text(tmp_path, monkeypatch, capsys):
 
 
 def test_runs_that_differ_in_the_seed_are_one_band():
-    def course(name, **flags):
-        return Course(name, flags, [{"step": s, "accuracy": s + flags["seed"]} for s in range(1, 4 + flags["seed"])])
+    def course(name, seed, **settings):
+        rows = [{"step": step, "accuracy": step + seed} for step in range(1, 4 + seed)]
+        return Course(name, settings | {"seed": seed}, rows)
 
     a, b = course("a", algo="tapo", lr=1, seed=0, out="x"), course("b", algo="tapo", lr=1, seed=2, out="y")
     c = course("c", algo="grpo", lr=1, seed=0)
     assert grouped([a, c, b]) == {"algo tapo": [a, b], "algo grpo": [c]}
     assert list(grouped([a, b])) == ["a"] and list(grouped([Course("x", {}, []), Course("y", {}, [])])) == ["x", "y"]
-    assert flags.MAY_CHANGE | {"seed"} == UNIMPORTANT
+    assert config.free(config.Training) | {"seed"} == UNIMPORTANT
     steps, low, mean, high = band([series(a, "accuracy"), series(b, "accuracy")])
     assert (steps, low, mean, high) == ([1, 2, 3, 4, 5], [1, 2, 3, 6, 7], [2, 3, 4, 6, 7], [3, 4, 5, 6, 7])
     assert math.isnan(band([{1: 5.0, 3: 5.0}])[2][1]) and band([{}]) == ([], [], [], [])

@@ -2,7 +2,6 @@
 
 import random
 
-import coldstart
 import toy
 from reflect import reflects
 from verifier import verify
@@ -53,10 +52,10 @@ def test_the_tokeniser_knows_every_word_and_decodes_what_it_encodes():
 
 def test_cold_start_examples(monkeypatch):
     tokenizer = toy.tokenizer()
-    monkeypatch.setattr(coldstart, "STEPS", 10)
-    batches = list(coldstart.toy_batches(tokenizer, 0))
+    monkeypatch.setattr(toy, "STEPS", 10)
+    batches = list(toy.batches(tokenizer, 0))
     assert len(batches) == 10
-    assert batches == list(coldstart.toy_batches(tokenizer, 0)) != list(coldstart.toy_batches(tokenizer, 1))
+    assert batches == list(toy.batches(tokenizer, 0)) != list(toy.batches(tokenizer, 1))
     held_out = {p.question for p in toy.problems()[1]}
     longest = 0
     for given, learnt in sum(batches, []):
@@ -66,4 +65,4 @@ def test_cold_start_examples(monkeypatch):
     assert 100 < longest <= toy.CONTEXT - 60
     turn = tokenizer.convert_tokens_to_ids("wait")
     assert any(turn in learnt for _, learnt in batches[-1])
-    assert not any(turn in learnt for batch in coldstart.toy_batches(tokenizer, 0, plain=True) for _, learnt in batch)
+    assert not any(turn in learnt for batch in toy.batches(tokenizer, 0, plain=True) for _, learnt in batch)

@@ -6,10 +6,10 @@ import pytest
 from test_coldstart import PROBLEMS, TOKENIZER, Scripted, answer_of
 from tiny import make_model
 
-import cli
+import config
 import data
 import policy
-import zpd
+from tools import zpd
 
 RIGHT = {"2": 0, "4": 1, "6": 4, "8": 7, "10": 8, "12": 3}  # of 8, by the problem's answer
 
@@ -36,7 +36,7 @@ def write(file, problems):
 def run(monkeypatch, sampler, *argv):
     monkeypatch.setattr(zpd, "Sampler", sampler)
     monkeypatch.setattr("sys.argv", ["zpd.py", *map(str, argv)])
-    cli.run(zpd.main)
+    config.run(zpd.main)
 
 
 def kept(tmp_path):
@@ -51,7 +51,9 @@ def test_problems_within_the_bounds_are_kept_and_others_are_counted(given, tmp_p
     rows = [json.loads(line) for line in (tmp_path / "kept.estimates.jsonl").open()]
     assert [row["right"] for row in rows] == [RIGHT[row["answer"]] for row in rows]
     assert [row["accuracy"] for row in rows] == [0, 0.125, 0.5, 0.875, 1, 0.375]
-    assert all(row["n"] == 8 and len(row["weights"]) == 16 for row in rows)
+    assert all(row["n"] == 8 for row in rows)
+    begun = json.loads((tmp_path / "kept.config.json").read_text())["settings"]
+    assert begun["n"] == 8 and begun["max_new_tokens"] == 40 and len(begun["weights"]) == 16
     assert len(sampler.prompts) == 6
 
 
@@ -94,10 +96,10 @@ def test_bad_input(given, tmp_path, monkeypatch, capsys):
     assert "exists already" in says("--out", tmp_path / "problems.jsonl")
     assert (tmp_path / "problems.jsonl").read_bytes() == before
     run(monkeypatch, Scripted(respond), *given)
-    assert "holds estimates with n 8, not 4" in says("-n", 4)
-    assert "holds estimates with temperature 1.0, not 0.5" in says("--temperature", 0.5)
+    assert "was begun with n 8, not 4" in says("-n", 4)
+    assert "was begun with temperature 1.0, not 0.5" in says("--temperature", 0.5)
     other = make_model(vocab=len(TOKENIZER), context=512, eos=(TOKENIZER.eos_token_id,), sharp=2.0)
     policy.save(other, TOKENIZER, tmp_path / "other")
-    assert "holds estimates with weights" in says("--model", tmp_path / "other")
+    assert "was begun with weights" in says("--model", tmp_path / "other")
     (tmp_path / "model").rename(tmp_path / "moved")
     run(monkeypatch, Scripted(respond), *given, "--model", tmp_path / "moved")

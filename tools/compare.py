@@ -1,70 +1,56 @@
-"""What an evaluation keeps: a line of JSON for every response, in a file or in the folder of eval.py.
+"""Two evaluations of eval.py on the same problems: each figure of both, their difference, and its interval.
 
-    {"data": "aime24", "problem": 0, "sample": 0, "question": ..., "answer": the gold, "text": ..., "final": ...,
-     "correct": ..., "reflects": ..., "finished": ..., "tokens": ..., "sampling": {seed, temperature, ...}}
-
-So it can be scored again, compared with another one, and continued.
+python -m tools.compare runs/eval-A-1 runs/eval-B-1        # folders of evaluations, or files of responses
 """
 
-import json
-from collections import Counter
 from pathlib import Path
 
-import jsonl
-from scores import Response, compare, comparison_table
+import numpy as np
 
-KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # each k of pass@k that is told, as far as the responses reach
-# What a line has to hold to be scored.
-FIELDS = {"data": str, "question": str, "answer": str, "problem": int, "sample": int, "text": str}
-FIELDS |= {"correct": bool, "reflects": bool, "finished": bool, "tokens": int}
+import config
+import metrics
 
 
-def read(path: str | Path) -> list[dict]:
-    """The rows of a file of responses or of an evaluation's folder, also of one that still runs or was killed: a last
-    line that is no JSON is left out. Raises ValueError naming the file and line of any other that cannot be used."""
-    path = Path(path)
-    files = [path / "responses.jsonl", *sorted(path.glob("part-*.jsonl"))] if path.is_dir() else [path]
-    rows: dict[tuple, dict] = {}
-    for file in (file for file in files if file.is_file()):
-        lines = file.read_bytes().rstrip(b"\n").split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                if number == len(lines):
-                    break  # torn
-                raise ValueError(f"{file}, line {number}: no JSON") from None
-            wrong = [f for f, kind in FIELDS.items() if not isinstance(row, dict) or not isinstance(row.get(f), kind)]
-            if wrong:
-                raise ValueError(f"{file}, line {number}: no response of an evaluation, as it lacks {', '.join(wrong)}")
-            rows.setdefault((row["data"], row["problem"], row["sample"]), row)
-    if not rows and not path.is_dir():
-        raise ValueError(f"{path} holds no responses: name the responses.jsonl or the folder of an evaluation")
-    return [rows[key] for key in sorted(rows)]
+def compare(
+    a: list[dict], b: list[dict], ks: tuple[int, ...] = (1,), resamples: int = 10_000, seed: int = 0
+) -> dict[str, tuple[float | None, ...]]:
+    """Two models on the same problems: (figure of a, of b, their difference b - a, low, high) for each figure.
+
+    [low, high] is the 95 % percentile interval of the difference under a paired bootstrap: problems are drawn with
+    replacement, and both models get the same draw. Raises ValueError when the problems are not the same."""
+    if not a or {row["problem"] for row in a} != {row["problem"] for row in b}:
+        raise ValueError("only responses to the same problems can be compared")
+    sums_a, sums_b = metrics.ratios(a, ks), metrics.ratios(b, ks)
+    Q = len({row["problem"] for row in a})
+    rng, differences = np.random.default_rng(seed), {name: [] for name in sums_a}
+    for _ in range(resamples // 100):  # in blocks, so that memory stays small for thousands of problems
+        draws_RQ = rng.multinomial(Q, np.full(Q, 1 / Q), size=100)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            for name, drawn in differences.items():
+                of_a, of_b = (
+                    (draws_RQ @ top_Q) / (draws_RQ @ below_Q) for top_Q, below_Q in (sums_a[name], sums_b[name])
+                )
+                drawn.append(of_b - of_a)
+    found = {}
+    for name, drawn in differences.items():
+        of_a, of_b = metrics.ratio(*sums_a[name]), metrics.ratio(*sums_b[name])
+        drawn = np.concatenate(drawn)
+        drawn = drawn[np.isfinite(drawn)]  # a draw may hold nothing to take DSR or ERR of
+        interval = np.quantile(drawn, (0.025, 0.975)).tolist() if len(drawn) else (None, None)
+        found[name] = of_a, of_b, None if None in (of_a, of_b) else of_b - of_a, *interval
+    return found
 
 
-def collect(folder: Path, n: int) -> list[dict]:
-    """Merge what all processes sampled into responses.jsonl, in order, and remove the parts. A problem of which a kill
-    tore lines, so that it has fewer than n responses, is dropped: it will be sampled again."""
-    rows = read(folder)
-    complete = {(row["data"], row["problem"]) for row in rows if row["sample"] == n - 1}
-    rows = [row for row in rows if (row["data"], row["problem"]) in complete]
-    jsonl.rewrite(folder / "responses.jsonl", rows)
-    for part in folder.glob("part-*.jsonl"):
-        part.unlink()
-    return rows
-
-
-def response_of(row: dict) -> Response:
-    """A row as what scores.py counts."""
-    verdict = row["correct"], row["reflects"], row["finished"]
-    return Response(row["problem"], row["text"], *verdict, row["tokens"], row.get("final"))
-
-
-def ks_of(*sets: list[Response]) -> tuple[int, ...]:
-    """Each k for which every problem of these sets has enough responses to estimate pass@k."""
-    least = min(min(Counter(response.problem for response in responses).values()) for responses in sets)
-    return tuple(k for k in KS if k <= least)
+def comparison_table(found: dict[str, tuple[float | None, ...]]) -> str:
+    """What `compare` found, as a text table."""
+    names, number = metrics.FIGURES, metrics.number
+    width = max(map(len, names.values()))
+    lines = [" " * width + f"{'A':>10}{'B':>10}{'B - A':>10}   95 % interval"]
+    for row, (a, b, difference, low, high) in found.items():
+        numbers = f"{number(row, a):>10}{number(row, b):>10}{number(row, difference, '+'):>10}"
+        interval = "-" if low is None else f"[{number(row, low, '+')}, {number(row, high, '+')}]"
+        lines.append(f"{names.get(row, row):<{width}}{numbers}   {interval}")
+    return "\n".join(lines)
 
 
 def compare_kept(path_a: str, path_b: str) -> str:
@@ -73,17 +59,31 @@ def compare_kept(path_a: str, path_b: str) -> str:
     def key(row):
         return row["question"], row["answer"]
 
-    rows_a, rows_b = read(path_a), read(path_b)
+    rows_a, rows_b = metrics.read(path_a), metrics.read(path_b)
     told = [f"A: {path_a}\nB: {path_b}"]
     for name in dict.fromkeys(row["data"] for row in rows_a):
         rows = [[row for row in rows if row["data"] == name] for rows in (rows_a, rows_b)]
         keys_a, keys_b = ({*map(key, one)} for one in rows)
         number = {both: i for i, both in enumerate(sorted(keys_a & keys_b))}
         if number:
-            a, b = ([response_of(r | {"problem": number[key(r)]}) for r in one if key(r) in number] for one in rows)
+            a, b = ([row | {"problem": number[key(row)]} for row in one if key(row) in number] for one in rows)
             alone = len(keys_a ^ keys_b)
             told.append(f"{name}: {len(number)} problems" + (f" in both, {alone} in one only" if alone else ""))
-            told.append(comparison_table(compare(a, b, ks_of(a, b))))
+            told.append(comparison_table(compare(a, b, metrics.ks_of(a, b))))
     if len(told) == 1:
         raise ValueError(f"{path_a} and {path_b} have no set with the same name and problems: see --data NAME=PATH")
     return "\n\n".join(told)
+
+
+def main():
+    """The program; see the module's docstring and --help."""
+    parser = config.Parser("Compare two evaluations problem by problem, with 95 % bootstrap intervals.")
+    parser.add_argument(
+        "paths", nargs=2, type=Path, metavar="PATH", help="the folder of an evaluation, or its responses"
+    )
+    with config.bad_input():
+        print(compare_kept(*parser.parse_args().paths))
+
+
+if __name__ == "__main__":
+    config.run(main)

@@ -12,6 +12,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from config import Training, free
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito's, for any eyes
 MARKERS = ("o", "s", "^", "D", "v", "P")  # the second way to tell lines apart
 FUNNEL = {"tried": ":", "parsed": "-.", "kept": "--", "correct": "-"}
@@ -33,17 +35,15 @@ DRAWN = {
     "-": "\u2014",
 }  # line styles, in a title
 LOGARITHMIC = "sampler-trainer gap (nats)"
-# Flags that do not make another line: the seed, and those that --resume may change (train.py's, in flags.py).
-UNIMPORTANT = {"seed", "out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every"}
-UNIMPORTANT |= {"save_every", "keep_saves", "keep_trajectories"}
+UNIMPORTANT = {"seed"} | free(Training)  # settings that do not make another line
 
 
 @dataclass
 class Course:
-    """How a run went: its name, its flags, and the rows of its metrics.jsonl."""
+    """How a run went: its name, its settings, and the rows of its metrics.jsonl."""
 
     name: str
-    flags: dict
+    settings: dict
     metrics: list[dict]
 
 
@@ -107,13 +107,13 @@ def series(course: Course, name: str) -> dict[int, float]:
     has no funnel."""
     if name in FUNNEL and not any(row.get("tried") for row in course.metrics):
         return {}
-    values = {row["step"]: _loss(row, course.flags) if name == "loss" else row.get(name) for row in course.metrics}
+    values = {row["step"]: _loss(row, course.settings) if name == "loss" else row.get(name) for row in course.metrics}
     return {step: value for step, value in values.items() if isinstance(value, (int, float))}
 
 
-def _loss(row: dict, flags: dict) -> float | None:
+def _loss(row: dict, settings: dict) -> float | None:
     """L_GRPO + lambda * L_ref + mu * L_syn of a step: metrics.jsonl has the parts without their weights."""
-    weights = {"loss_orig": 1.0, "loss_ref": flags.get("lam", 1.0), "loss_syn": flags.get("mu", 0.0)}
+    weights = {"loss_orig": 1.0, "loss_ref": settings.get("lam", 1.0), "loss_syn": settings.get("mu", 0.0)}
     return sum(weights[part] * row[part] for part in weights if part in row) if "loss_orig" in row else None
 
 
@@ -130,13 +130,13 @@ def grouped(courses: list[Course]) -> dict[str, list[Course]]:
     """Runs by their flags, seed and the like aside, under names made of the flags that differ between the groups."""
     groups: dict[str, list[Course]] = {}
     for course in courses:
-        flags = {name: value for name, value in course.flags.items() if name not in UNIMPORTANT}
+        flags = {name: value for name, value in course.settings.items() if name not in UNIMPORTANT}
         groups.setdefault(repr(sorted(flags.items())) if flags else course.name, []).append(course)
-    firsts = [group[0].flags for group in groups.values()]
+    firsts = [group[0].settings for group in groups.values()]
     names = dict.fromkeys(name for flags in firsts for name in flags if name not in UNIMPORTANT)
     differing = [name for name in names if len({repr(flags.get(name)) for flags in firsts}) > 1]
     labelled: dict[str, list[Course]] = {}
     for group in groups.values():
-        said = ", ".join(f"{n.replace('_', '-')} {group[0].flags[n]}" for n in differing if n in group[0].flags)
+        said = ", ".join(f"{n.replace('_', '-')} {group[0].settings[n]}" for n in differing if n in group[0].settings)
         labelled[said if said and len(said) <= 60 and said not in labelled else group[0].name] = group
     return labelled

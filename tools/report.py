@@ -1,20 +1,19 @@
 """Runs, to look at: how they went, and some of their micro-reflective trajectories with their parts marked.
 
-python report.py runs/NAME                                  # as text, also while it runs
-python report.py runs/NAME -n 5 --step 20 --outcome not_verbatim
-python report.py runs/NAME --page trajectories.html         # a page to read trajectories on (page.py)
-python report.py runs/A runs/B --curves curves.png          # runs over each other (curves.py; needs matplotlib)
+python -m tools.report runs/NAME                                  # as text, also while it runs
+python -m tools.report runs/NAME -n 5 --step 20 --outcome not_verbatim
+python -m tools.report runs/NAME --page trajectories.html         # a page to read trajectories on (page.py)
+python -m tools.report runs/A runs/B --curves curves.png          # runs over each other (curves.py; needs matplotlib)
 """
 
-import json
 import sys
 from pathlib import Path
 
-import cli
-import jsonl
-from curves import Course, draw
-from page import page, split_turn
+import checkpoint
+import config
 from reflect import OUTCOMES
+from tools.curves import Course, draw
+from tools.page import page, split_turn
 
 COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
 COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
@@ -74,15 +73,12 @@ def load(folder: str) -> tuple[Course, list[dict]]:
     path = Path(folder)
     if not (path / "metrics.jsonl").is_file():
         raise ValueError(f"{folder} holds no metrics.jsonl: name the folder of a run, once its first step is done")
-    config, stored = path / "config.json", path / "trajectories.jsonl"
-    try:
-        flags = json.loads(config.read_text(encoding="utf-8"))["flags"] if config.is_file() else {}
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{config} is not the config.json of a run") from None
-    metrics = jsonl.read(path / "metrics.jsonl")
+    kept = path / "config.json"
+    settings = checkpoint.begun(kept) if kept.is_file() else {}
+    metrics = checkpoint.read(path / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"{folder}/metrics.jsonl holds no step yet")
-    return Course(folder, flags, metrics), jsonl.read(stored)
+    return Course(folder, settings, metrics), checkpoint.read(path / "trajectories.jsonl")
 
 
 def spread(rows: list[dict], count: int) -> list[dict]:
@@ -93,7 +89,7 @@ def spread(rows: list[dict], count: int) -> list[dict]:
 
 def main():
     """The program; see the module's docstring and --help."""
-    parser = cli.Parser("Show how runs went, and some of their trajectories: as text, as a page, or as curves.")
+    parser = config.Parser("Show how runs went, and some of their trajectories: as text, as a page, or as curves.")
     parser.add_argument("runs", nargs="+", metavar="run", help="the folder of a run of train.py")
     parser.add_argument("--curves", metavar="FILE", help="draw the curves of all runs into this .png, .svg or .pdf")
     parser.add_argument("--page", metavar="FILE", help="write the trajectories of all runs into this .html")
@@ -105,7 +101,7 @@ def main():
         parser.error(f"--page {args.page}: the page is an .html file")
     if args.n is not None and args.n < 0:
         parser.error("-n must be at least 0")
-    with cli.bad_input():
+    with config.bad_input():
         runs = {folder: load(folder) for folder in args.runs}
         if args.curves:
             draw([course for course, _ in runs.values()], args.curves)
@@ -140,4 +136,4 @@ def as_text(course: Course, rows: list[dict], args) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    config.run(main)
