@@ -256,15 +256,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def read(kind: type, description: str, toy: dict, argv: list[str] | None = None) -> dict:
-    """The command line of a program whose settings are `kind`: the flags that were given. `toy`: the defaults that are
-    others on the toy, to tell them."""
+    """The command line of a program whose settings are `kind`: the flags that were given. `toy`: toy.SETTINGS, the
+    defaults that are others there, to tell them."""
     parser = Parser(description)
     for part in parts_of(kind).values():
-        group, hints = parser.add_argument_group(part.__doc__), get_type_hints(part)
+        group, hints, special = (
+            parser.add_argument_group(part.__doc__),
+            get_type_hints(part),
+            toy.get(part.__name__, {}),
+        )
         for one in fields(part):
             [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}
             about, default, reads = one.metadata, one.default, {"action": "store_true"}
-            shown = f"{toy[one.name]} on the toy, else {default}" if one.name in toy else default
+            shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
             untold = any(default is nothing for nothing in (None, False, MISSING))
             text = about["help"] + ("" if untold else f" (default: {shown})")
             if plain is not bool:
@@ -277,10 +281,11 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None)
 
 
 def settle(kind: type, given: dict, otherwise: dict | None = None):
-    """An instance of `kind`: of what was given, else of `otherwise`, else of the defaults. Raises ValueError with a
-    sentence about the first value that cannot be."""
-    made, values = {}, (otherwise or {}) | given
+    """An instance of `kind`: of what was given, else of `otherwise` (values by the name of a part), else of the defaults.
+    Raises ValueError with a sentence about the first value that cannot be."""
+    made = {}
     for name, part in parts_of(kind).items():
+        values = (otherwise or {}).get(part.__name__, {}) | given
         made[name] = part(**{one.name: values.get(one.name, one.default) for one in fields(part)})
         for one in fields(part):
             _check_number(one, getattr(made[name], one.name))

@@ -40,12 +40,17 @@ HELD_OUT = 160
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 
-# What the programs' defaults are on the toy, where they differ from those of a real model (config.py).
+# What the programs' defaults are on the toy, where they differ from those of a real model: by the parts of config.py.
+LIMITS = {"max_new_tokens": 60, "slots": 512}
 SETTINGS = {
-    "n_neg": 2, "mu": 0.3, "kl": 0.05, "max_new_tokens": 60, "max_synthesis_tokens": 96, "slots": 512,
-    "steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096,
-    "eval_samples": 16, "save_every": 10,
-}  # fmt: skip
+    "Objective": {"mu": 0.3, "kl": 0.05},
+    "Selection": {"n_neg": 2},
+    "Sampling": LIMITS | {"max_synthesis_tokens": 96},
+    "Optimiser": {"steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096},
+    "Keeping": {"eval_samples": 16, "save_every": 10},
+    "Evaluation": LIMITS,
+    "Filter": LIMITS,
+}
 
 # The recipe of the cold start (coldstart.py). Examples a step; in the first DRILL_SHARE of the steps, drills stand in
 # for synthesis. The synthesis task is learnt suddenly, on some seeds late: rounds of STEPS go on until a share of SKILL

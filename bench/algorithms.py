@@ -1,8 +1,9 @@
 """Every side of the comparison on the toy: each algorithm and ablation from the same cold start, one seed, one table.
 
-    python bench/algorithms.py --keep docs/algorithms.json      # the demo's number of steps; writes the raw results, too
-    python bench/algorithms.py --steps 5                        # a quick look
-    python bench/algorithms.py --table docs/algorithms.json     # the table of what was kept; runs nothing
+    python bench/algorithms.py                               # the demo's number of steps, two runs side by side
+    python bench/algorithms.py --steps 5                     # a quick look
+    python bench/algorithms.py --keep docs/algorithms.json   # writes the raw results, too
+    python bench/algorithms.py --table docs/algorithms.json  # their table again, from the file alone: runs nothing
 
 A run that ended stays under --out and is not run again, one that was stopped is resumed: the same command goes on.
 """
@@ -20,12 +21,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 import checkpoint
 import coldstart
 import config
 import toy
+
+ROOT = Path(__file__).parents[1]
 
 RUNS = {
     "GRPO": "--algo grpo",
@@ -97,7 +99,7 @@ def side_by_side(jobs: int, work: dict, processes: list[subprocess.Popen]):
             raise
 
 
-# ----------------------------------------------------------------------------------------------------- what came of them
+# ---------------------------------------------------------------------------------------------------- what came of them
 
 
 def evaluations(folder: Path) -> list[dict]:
@@ -132,10 +134,11 @@ def keep(file: str, results: dict):
 
 
 def kept(file: str, *names: str) -> dict:
-    """What `keep` wrote. Raises ValueError when the file does not hold all of `names`."""
-    results = json.loads(Path(file).read_text(encoding="utf-8"))
+    """What `keep` wrote; ends the program with a sentence when the file does not hold all of `names`."""
+    with config.bad_input():
+        results = json.loads(Path(file).read_text(encoding="utf-8"))
     if not isinstance(results, dict) or not {*names} <= {*results}:
-        raise ValueError(f"{file} was not written by --keep of this program: it has no {', no '.join(names)}")
+        config.fail(f"{file} was not written by --keep of this program: it should hold {', '.join(names)}")
     return results
 
 
@@ -182,11 +185,11 @@ def main():
         config.fail("--steps and --jobs must be at least 1")
     if args.keep and not Path(args.keep).parent.is_dir():
         config.fail(f"--keep {args.keep}: there is no such folder")
-    with config.bad_input():
-        results = kept(args.table, "where", "evaluations", "flags") if args.table else made(args)
-        print(f"{results['steps']} steps, seed {results['seed']}; {results['where']}\n\n{table(results)}")
-        if args.keep:
-            keep(args.keep, results)
+    names = "where", "steps", "seed", "flags", "evaluations"
+    results = kept(args.table, *names) if args.table else made(args)
+    print(f"{results['steps']} steps, seed {results['seed']}; {results['where']}\n\n{table(results)}")
+    if args.keep:
+        keep(args.keep, results)
 
 
 def made(args) -> dict:

@@ -4,6 +4,7 @@
     python bench/study.py --also "SFT on the constructions" "TAPO without OTS"      # names: bench/algorithms.py
     python bench/study.py --plain               # from models that never learnt the synthesis task
     python bench/study.py --seeds 0 1 2 3 4 --rates 1e-4 2e-4 4e-4 8e-4     # GRPO alone: which learning rate?
+    python bench/study.py --table docs/study.json       # the table again, from what --keep wrote: runs nothing
 
 A seed makes its own cold start, and everything is paired by it: same start, same held-out problems, same Q, K and
 learning rate. Two comparisons: after the same numbers of steps, and after the same number of generated tokens. TAPO
@@ -11,38 +12,32 @@ generates more a step, so GRPO goes on for --grpo-steps; the evaluations of each
 both took. What was stopped goes on with the same command.
 """
 
-import json
-import math
 import os
-import platform
 import sys
-from datetime import date
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from algorithms import COLUMNS, RUNS, ended, evaluations, program, side_by_side, train
+from algorithms import COLUMNS, RUNS, ended, evaluations, keep, kept, markdown, program, side_by_side, told, train, where
 
-import cli
-from checkpoint import commit
+import config
 
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # Student's t, of 1 to 9 degrees of freedom
-
+PAIR = "TAPO", "GRPO"  # whose paired difference is told
 COLOURS = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 EVERY = 10  # steps between evaluations
 RATE = 4e-4  # GRPO's best of 1e-4, 2e-4, 4e-4 and 8e-4 after 80 steps, on seeds 0 to 4
 SEEDS = [5, 6, 7, 8, 9]  # others than those that anything was chosen on
 
 
-def interval(values) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval over seeds (Student's t)."""
+def interval(values) -> tuple[float | None, float | None]:
+    """Mean over seeds and half width of its 95 % interval (Student's t); None where there is none."""
     values = np.array([v for v in values if v is not None], dtype=float)
     if len(values) < 2:
-        return values.mean().item() if len(values) else float("nan"), float("nan")
+        return (values[0].item() if len(values) else None), None
     return values.mean().item(), T_975[min(len(values), 10) - 2] * values.std(ddof=1).item() / len(values) ** 0.5
 
 
@@ -52,8 +47,9 @@ def upto(rows: list[dict], steps: int) -> list[dict]:
 
 
 def at_step(rows: list[dict], step: int) -> dict:
-    """The evaluation after `step` steps."""
-    return next(row for row in rows if row["step"] == step)
+    """The evaluation after `step` steps; ends the program with a sentence where there is none."""
+    measured = {row["step"]: row for row in rows}
+    return measured.get(step) or config.fail(f"--at {step}: a run was measured after {', '.join(map(str, measured))}")
 
 
 def at_tokens(rows: list[dict], tokens: float) -> dict:
@@ -68,29 +64,37 @@ def at_tokens(rows: list[dict], tokens: float) -> dict:
     return figures
 
 
-def told(name: str, mean: float, half: float, sign: str = "") -> str:
-    """A figure with its interval, as a cell of a table."""
-    scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, (100, " %"))
-    digits = {"generated": 2, "seconds": 0}.get(name, 1)
-    if math.isnan(mean):
-        return "-"
-    spread = "" if math.isnan(half) else f" ± {scale * half:.{digits}f}"
-    return f"{scale * mean:{sign}.{digits}f}{spread}{unit}"
+def table(results: dict, at: list[int]) -> str:
+    """Mean and interval over seeds of each figure of each algorithm: at the start, after the steps `at`, and, of TAPO
+    and GRPO, after the same number of generated tokens; with the paired differences of the two."""
+    found = results["evaluations"]
+    sections = {"": {"start": [rows[0] for rows in next(iter(found.values()))]}}
+    for step in at:
+        sections[f"{step} steps"] = {name: [at_step(rows, step) for rows in seeds] for name, seeds in found.items()}
+    if {*PAIR} <= {*found}:
+        both = [min(rows[-1]["generated"] for rows in pair) for pair in zip(*(found[name] for name in PAIR))]
+        sections[f"{np.mean(both) / 1e6:.2f} M tokens"] = {
+            name: [at_tokens(rows, tokens) for rows, tokens in zip(seeds, both)]
+            for name, seeds in found.items()
+            if name in PAIR
+        }
+    lines = [["", "", *COLUMNS.values()]]
+    for section, rows in sections.items():
+        for name, seeds in rows.items():
+            lines.append([section, name, *(told(f, *interval([row[f] for row in seeds])) for f in COLUMNS)])
+            section = ""
+        if {*PAIR} <= {*rows}:
+            lines.append(["", f"**{' - '.join(PAIR)}**", *differences(*(rows[name] for name in PAIR))])
+    return markdown(lines)
 
 
-def table(rows: dict[str, list[dict]], difference: tuple[str, str] | None = None) -> str:
-    """Mean and interval of each figure over seeds, a row each; and of the paired difference of two of the rows."""
-    lines = [["", *COLUMNS.values()], ["---"] * (1 + len(COLUMNS))]
-    for name, seeds in rows.items():
-        lines.append([name, *(told(f, *interval([row[f] for row in seeds])) for f in COLUMNS)])
-    if difference:
-        one, two = (rows[name] for name in difference)
-        cells = []
-        for f in COLUMNS:
-            pairs = [(a[f], b[f]) for a, b in zip(one, two) if None not in (a[f], b[f])]
-            cells.append(told(f, *interval([a - b for a, b in pairs]), "+"))
-        lines.append([f"**{difference[0]} - {difference[1]}**", *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def differences(one: list[dict], two: list[dict]) -> list[str]:
+    """Each figure's mean difference over seeds, with its interval, as cells of a table."""
+    cells = []
+    for f in COLUMNS:
+        pairs = [(a[f], b[f]) for a, b in zip(one, two) if None not in (a[f], b[f])]
+        cells.append(told(f, *interval([a - b for a, b in pairs]), "+"))
+    return cells
 
 
 def draw(file: str, found: dict[str, list[list[dict]]]):
@@ -114,15 +118,9 @@ def draw(file: str, found: dict[str, list[list[dict]]]):
     figure.savefig(file, dpi=110)
 
 
-def machine() -> str:
-    """What this ran on, in a line."""
-    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{len(model)} cores of {model[0].partition(': ')[2] if model else platform.processor()}"
-
-
-def main():
-    """The program; see the module's docstring and --help."""
-    parser = cli.Parser("TAPO against GRPO on the toy, over seeds of cold start and training.")
+def flags() -> config.Parser:
+    """The command line."""
+    parser = config.Parser("TAPO against GRPO on the toy, over seeds of cold start and training.")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default 5 6 7 8 9")
     parser.add_argument("--steps", type=int, default=80, help="training steps (default 80)")
     parser.add_argument("--at", type=int, nargs="+", default=[50, 80], help="steps to compare at (default 50 80)")
@@ -134,11 +132,39 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a thread each (default 2)")
     parser.add_argument("--out", default="runs/study", help="where runs are kept (default runs/study)")
     parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
-    args = parser.parse_args()
+    parser.add_argument("--table", metavar="FILE.json", help="instead: print the table of what --keep wrote")
+    return parser
+
+
+def check(args):
+    """End the program with a sentence about flags that cannot be, before any work."""
     if any(step % EVERY or not 0 < step <= args.steps for step in args.at) or args.grpo_steps < args.steps:
-        cli.fail(f"--at takes multiples of {EVERY} up to --steps, and --grpo-steps cannot be below --steps")
+        config.fail(f"--at takes multiples of {EVERY} up to --steps, and --grpo-steps cannot be below --steps")
     if args.rates and args.lr:
-        cli.fail("--rates are the learning rates: leave --lr out")
+        config.fail("--rates are the learning rates: leave --lr out")
+    if args.jobs < 1:
+        config.fail("--jobs must be at least 1")
+    if args.keep and not Path(args.keep).parent.is_dir():
+        config.fail(f"--keep {args.keep}: there is no such folder")
+
+
+def main():
+    """The program; see the module's docstring and --help."""
+    args = flags().parse_args()
+    if args.table:
+        results = kept(args.table, "where", "seeds", "evaluations")
+    else:
+        check(args)
+        results = made(args)
+    seeds = " ".join(map(str, results["seeds"]))
+    print(f"seeds {seeds}, mean ± half of the 95 % interval; {results['where']}\n\n{table(results, args.at)}")
+    if args.keep:
+        keep(f"{args.keep}.json", results)
+        draw(f"{args.keep}.png", results["evaluations"])
+
+
+def made(args) -> dict:
+    """The results of all runs, those that were not made before included."""
     folder, processes = Path(args.out).resolve(), []
     folder.mkdir(parents=True, exist_ok=True)
     kind, plain = ("plain-", ["--plain"]) if args.plain else ("", [])
@@ -150,7 +176,8 @@ def main():
         command = ["coldstart.py", "--out", starts[seed], "--seed", seed, *plain]
         work[seed] = partial(program, starts[seed], command, processes, threads)
     side_by_side(args.jobs, work, processes)
-    runs = {rate: f"--algo grpo --lr {rate}" for rate in args.rates or ()}
+
+    runs = {str(rate): f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     runs = runs or {name: f"{RUNS[name]} --lr {args.lr or RATE}" for name in ("GRPO", "TAPO", *args.also)}
     lengths = {name: args.grpo_steps if name == "GRPO" else args.steps for name in runs}
     places = {(name, seed): folder / f"{kind}{flags.replace('--', '').replace(' ', '-')}-{seed}"
@@ -161,24 +188,9 @@ def main():
             given = f"--model {starts[seed]} --data toy --seed {seed} --eval-every {EVERY} {runs[name]}"
             work[name, seed] = partial(train, place, lengths[name], given, processes)
     side_by_side(args.jobs, work, processes)
-
     found = {name: [upto(evaluations(places[name, seed]), lengths[name]) for seed in args.seeds] for name in runs}
-    where = f"{machine()}, torch {torch.__version__}, commit {commit()}, {date.today()}"
-    print(f"seeds {' '.join(map(str, args.seeds))}, mean ± half of the 95 % interval; {where}")
-    pair = None if args.rates else ("TAPO", "GRPO")
-    start = {"start": [e[0] for e in next(iter(found.values()))]}
-    for step in args.at:
-        rows = {str(name): [at_step(e, step) for e in runs_of] for name, runs_of in found.items()}
-        print(f"\nafter {step} steps\n\n{table(start | rows, pair)}")
-    if pair:
-        both = [min(found[name][i][-1]["generated"] for name in pair) for i in range(len(args.seeds))]
-        rows = {name: [at_tokens(e, tokens) for e, tokens in zip(found[name], both)] for name in pair}
-        print(f"\nafter the same number of generated tokens\n\n{table(rows, pair)}")
-    if args.keep:
-        raw = {"where": where, "seeds": args.seeds, "evaluations": {str(name): found[name] for name in found}}
-        Path(f"{args.keep}.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
-        draw(f"{args.keep}.png", {name: found[name] for name in found})
+    return {"where": where(places.values()), "seeds": args.seeds, "evaluations": found}
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    config.run(main)

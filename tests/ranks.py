@@ -7,62 +7,73 @@ import sys
 from pathlib import Path
 
 import torch
-from test_train import made_up_rollouts, toy_trainer
+from test_train import batch_of, made_up, toy_trainer
 
 import checkpoint
-import eval as evaluation
 import parallel
+from tapo import REF
 
 
-def parity(completion, tokenizer, answer, problem):
-    """A verdict that an untrained model gets right half of the time."""
-    text = tokenizer.decode(completion.ids)
-    return evaluation.Response(problem, text, sum(completion.ids) % 2 == 0, False, completion.finished, 1)
+def parity(text, problem) -> bool:
+    """A reward that an untrained model earns half of the time: for --reward."""
+    return sum(map(int, filter(str.isdecimal, text.split()))) % 2 == 0
+
+
+def whole(tensors) -> torch.Tensor:
+    """Tensors that may be sharded, as one vector."""
+    return torch.cat([parallel.whole(tensor).flatten() for tensor in tensors])
 
 
 def main(out: str, *flags: str):
     parallel.start()
     torch.manual_seed(0)
-    trainer = toy_trainer("--kl", "0.1", "--queries", "3", "--max-new-tokens", "20", *flags)
+    sizes = ("--queries", "3", "--max-new-tokens", "20")
+    trainer = toy_trainer("--kl", "0.1", *sizes, "--reward", f"{__file__}:parity", *flags)
     step, gradients = trainer.optimizer.step, []
 
-    def spy():
-        gradients.append(torch.cat([parallel.whole(p.grad).flatten() for p in trainer.model.parameters()]))
+    def keep_gradient():
+        gradients.append(whole(p.grad for p in trainer.model.parameters()))
         step()
 
-    trainer.optimizer.step = spy
-    figures = []
-    rollouts = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1), made_up_rollouts(4, False, 5)
-    for rollout in sum(rollouts, []) if trainer.args.algo == "opsd" else ():
-        rollout.teacher = [7, 11, *rollout.prompt]
-    figures.append(trainer.update(*rollouts, 0))
-    figures.append(trainer.update(made_up_rollouts(3, False, 2), [], [], 1))  # fewer micro-batches than processes
-    still = made_up_rollouts(4, False, 3)
-    for rollout in still:
-        rollout.advantage = 0.0
+    trainer.optimizer.step = keep_gradient
+    groups = made_up(9, False, 0), made_up(5, True, 1), made_up(4, False, 5)
+
+    def batch():
+        taught = trainer.objective.teaches
+        return batch_of(*groups, teachers=[[7, 11, *r.prompt] for rows, _ in groups for r in rows] if taught else ())
+
+    figures = [trainer.update(batch(), 0)]
+    figures.append(trainer.update(batch_of(made_up(3, False, 2)), 1))  # fewer micro-batches than processes
+    still, advantages = made_up(4, False, 3)
     trainer.reference = None
-    figures.append(trainer.update(still, [], [], 2))  # nobody has anything to push
-    trainer.update(*rollouts, 9)
-    evaluation.judge = parity
+    figures.append(trainer.update(batch_of((still, [0.0] * len(advantages))), 2))  # nobody has anything to push
+    trainer.update(batch(), 9)
+
+    sampler, asked = trainer.actor.sampler, []
+    sample, sampler.eos_ids = sampler.sample, frozenset(range(0, 120, 5))  # an untrained model would seldom end
+    sampler.sample = lambda prompts, *more, **options: asked.append(prompts) or sample(prompts, *more, **options)
     figures.append(trainer.step(3)[0])
+    asked = parallel.gather(asked)
+
     folder = Path(out + ".checkpoints")
     checkpoint.save(folder, 4, trainer.model, trainer.tokenizer, trainer.optimizer)
-    weights = torch.cat([parallel.whole(p).flatten() for p in trainer.model.parameters()]).clone()
+    weights = whole(trainer.model.parameters()).clone()
     parallel.gather("saved")
     with torch.no_grad():
         for p in trainer.model.parameters():
             p.zero_()
     trainer.optimizer.state.clear()
-    assert trainer.restore(checkpoint.newest(folder)) == 4
+    assert checkpoint.restore(checkpoint.newest(folder), trainer.model, trainer.optimizer) == 4
+    trainer.weights_to_sample.refresh()
     trainer.optimizer.step = step
-    restored = torch.cat([parallel.whole(p).flatten() for p in trainer.model.parameters()])
-    sampler = torch.cat([p.flatten() for p in trainer.weights_to_sample.model.parameters()])
-    assert torch.equal(restored, weights) and torch.equal(sampler, weights)
-    figures.append(trainer.update(*rollouts, 5))  # with the restored moments
-    last = torch.cat([parallel.whole(p).flatten() for p in trainer.model.parameters()])
+    assert torch.equal(whole(trainer.model.parameters()), weights)
+    assert torch.equal(whole(trainer.weights_to_sample.model.parameters()), weights)
+    last = batch()
+    figures.append(trainer.update(last, 5))  # with the restored moments
+    found = {"gradients": gradients, "weights": weights, "last": whole(trainer.model.parameters())}
+    found |= {"figures": figures, "asked": asked, "ots": [last.weights[i] for i in last.of(REF)]}
     if parallel.rank() == 0:
-        names = [r.weights for r in rollouts[1]]
-        torch.save({"gradients": gradients, "weights": weights, "last": last, "figures": figures, "ots": names}, out)
+        torch.save(found, out)
     parallel.stop()
 
 

@@ -1,18 +1,20 @@
 """Every side of the comparison: what each algorithm and each ablation changes in a step, and nothing else."""
 
 import copy
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
+from test_train import toy_settings
 from tiny import logprobs_one_at_a_time
 
 import data
-import flags
 import toy
+from grpo import GRPO
 from opsd import divergence
 from sampler import Completion
-from tapo import contaminated_advantages, reference_advantages
-from train import Trainer
+from tapo import ORIG, REF, SYN, contaminated_advantages, reference_advantages
+from train import OBJECTIVES, Trainer
 
 PROBLEMS = toy.problems()[0][:3]
 # Right responses of each query of the step, of 4; the other ones are wrong.
@@ -34,44 +36,49 @@ def rewritten(question: str, bad: str, good: str) -> str:
     return f"<analysis> {verdict} </analysis> <reconstruction> {kept} ; wait {verdict} ; {good} </reconstruction>"
 
 
-class Scripted:
-    """A trainer of an untrained toy model whose sampler says what it is told: RIGHT, and `construct` as synthesis
-    task. Holds what a step gave to the update."""
+class Script:
+    """Stands in for a sampler, and says what it is told: RIGHT, and `construct` as synthesis task."""
 
-    def __init__(self, *argv, construct=rewritten):
-        sizes = ["--queries", "3", "--k", "4", "--n-pos", "1"]
-        args, _ = flags.parse([*sizes, "--kl", "0", "--max-grad-norm", "1e9", *argv])
-        flags.settle(args, is_toy=True)
-        torch.manual_seed(0)
-        self.trainer = Trainer(args, toy.model(), toy.tokenizer(), list(PROBLEMS))
-        self.trainer.sample, self.construct = self.sample, construct
-        self.update, self.trainer.update = self.trainer.update, self.record
-        self.start = copy.deepcopy(self.trainer.model).double()
-        step = self.trainer.optimizer.step
-        self.trainer.optimizer.step = lambda: (self.keep_gradient(), step())
-        self.figures, self.attempts = self.trainer.step(0)
+    def __init__(self, actor, construct):
+        self.actor, self.construct = actor, construct
 
     def completion(self, text: str) -> Completion:
-        ids = [*self.trainer.tokenizer(text).input_ids, 1]
+        ids = [*self.actor.tokenizer(text).input_ids, 1]
         return Completion(ids, [0.0] * len(ids), True)
 
-    def sample(self, prompts, n, limit, number, progress):
+    def sample(self, prompts, n, *, max_new_tokens, temperature, seed, progress):
         if progress == "constructions":
-            texts, said = self.trainer.tokenizer.batch_decode(prompts), []
+            texts, said = self.actor.tokenizer.batch_decode(prompts), []
             for text in texts:
                 question, rest = text.removeprefix("<user> ").removesuffix(" <assistant>").split(" wrong ")
                 said.append([self.completion(self.construct(question, *rest.split(" right ")))])
             return said
         groups = []
         for prompt in prompts:
-            problem, count = next((p, c) for p, c, q in zip(PROBLEMS, RIGHT, self.trainer.prompts) if q == prompt)
+            problem, count = next((p, c) for p, c, q in zip(PROBLEMS, RIGHT, self.actor.prompts) if q == prompt)
             said = [right(problem)] * count + [wrong(problem, miss) for miss in range(4 - count)]
             groups.append([self.completion(text) for text in said])
         return groups
 
-    def record(self, orig, ref, syn, number):
-        self.orig, self.ref, self.syn = orig, ref, syn
-        return self.update(orig, ref, syn, number)
+
+class Scripted:
+    """A step of an untrained toy model whose responses are scripted: its figures, its attempts, and the batch that it
+    was trained on, with the gradient. `algo` is a name that the command line does not know."""
+
+    def __init__(self, *argv, construct=rewritten, algo=None):
+        settings = toy_settings(
+            "--queries", "3", "--k", "4", "--n-pos", "1", "--kl", "0", "--max-grad-norm", "1e9", *argv
+        )
+        if algo:
+            settings = settings._replace(objective=replace(settings.objective, algo=algo))
+        torch.manual_seed(0)
+        self.trainer = Trainer(settings, toy.model(), toy.tokenizer(), list(PROBLEMS))
+        self.actor = self.trainer.actor
+        self.actor.sampler = self.script = Script(self.actor, construct)
+        self.start = copy.deepcopy(self.trainer.model).double()
+        step = self.trainer.optimizer.step
+        self.trainer.optimizer.step = lambda: (self.keep_gradient(), step())
+        self.figures, self.attempts, self.batch = self.trainer.step(0)
 
     def keep_gradient(self):
         grads = [p.grad for p in self.trainer.model.parameters()]
@@ -81,24 +88,33 @@ class Scripted:
         loss.backward()
         return torch.cat([p.grad.flatten() for p in self.start.parameters()])
 
-    def by_right(self, rollouts):
-        """Rollouts by how many right responses their query got."""
-        counts = {tuple(prompt): count for prompt, count in zip(self.trainer.prompts, RIGHT)}
-        return {count: [r for r in rollouts if counts[tuple(r.prompt)] == count] for count in RIGHT}
+    def rows(self, *groups, right=None):
+        """(response, its advantage, its teacher) of each row of these groups: all, or those of the query that got so
+        many right responses."""
+        batch, counts = self.batch, {tuple(p): count for p, count in zip(self.actor.prompts, RIGHT)}
+        columns = zip(batch.rows, batch.advantage_B.tolist(), batch.teachers)
+        rows = [row for row, group in zip(columns, batch.group_B[:-1].tolist()) if group in groups]
+        return [row for row in rows if right in (None, counts.get(tuple(row[0].prompt)))]
+
+    def advantages(self, group, right):
+        return [advantage for _, advantage, _ in self.rows(group, right=right)]
+
+    def tokens(self) -> int:
+        """Of G_orig, over which every loss is averaged."""
+        return sum(len(row.ids) for row, _, _ in self.rows(ORIG))
 
 
 def test_the_script_is_a_tapo_step():
     """Of the query with one right response two of three wrong ones are eligible (n_neg 2); all is kept and right."""
     made = Scripted("--m-max", "2")
-    assert {count: len(group) for count, group in made.by_right(made.ref).items()} == {1: 2, 3: 0, 0: 0}
-    assert made.figures["kept"] == made.figures["correct"] == len(made.syn) == 2
-    advantages = made.by_right(made.orig)
-    assert [r.advantage for r in advantages[1]] == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], abs=1e-4)
+    assert {count: len(made.rows(REF, right=count)) for count in RIGHT} == {1: 2, 3: 0, 0: 0}
+    assert made.figures["kept"] == made.figures["correct"] == len(made.rows(SYN)) == 2
+    assert made.advantages(ORIG, 1) == pytest.approx([3**0.5, *[-(3**-0.5)] * 3], abs=1e-4)
 
 
 def test_without_dcs_every_wrong_response_beside_a_right_one_is_rewritten():
     made = Scripted("--m-max", "2", "--no-dcs")
-    assert {count: len(group) for count, group in made.by_right(made.ref).items()} == {1: 3, 3: 1, 0: 0}
+    assert {count: len(made.rows(REF, right=count)) for count in RIGHT} == {1: 3, 3: 1, 0: 0}
     assert Scripted("--n-pos", "2", "--no-dcs", "--k", "4").figures["eligible_queries"] == 2
 
 
@@ -121,22 +137,22 @@ def test_contamination_by_hand():
 def test_without_dae_constructions_move_the_advantages_of_their_query():
     made = Scripted("--no-dae")  # 1 0 0 0 with 1 1 1: mean 4/7, deviation sqrt(12) / 7
     expected = [3 / 12**0.5, *[-4 / 12**0.5] * 3]
-    assert [r.advantage for r in made.by_right(made.orig)[1]] == pytest.approx(expected, abs=1e-4)
-    assert [r.advantage for r in made.by_right(made.ref)[1]] == pytest.approx([3 / 12**0.5] * 3, abs=1e-4)
+    assert made.advantages(ORIG, 1) == pytest.approx(expected, abs=1e-4)
+    assert made.advantages(REF, 1) == pytest.approx([3 / 12**0.5] * 3, abs=1e-4)
     apart = Scripted()
     for count in (0, 3):
-        same = [[r.advantage for r in run.by_right(run.orig)[count]] for run in (made, apart)]
-        assert same[0] == same[1]
+        assert made.advantages(ORIG, count) == apart.advantages(ORIG, count) and len(made.advantages(ORIG, count)) == 4
 
 
 def test_without_ots_every_token_counts_alike():
     plain, uniform = Scripted("--mu", "0"), Scripted("--mu", "0", "--no-ots")
     assert uniform.figures["ots_weight"] == 1 != plain.figures["ots_weight"]
-    assert [r.ids for r in plain.ref] == [r.ids for r in uniform.ref]
-    tokens, expected = sum(len(r.ids) for r in uniform.orig), 0.0
-    for r in uniform.orig + uniform.ref:
-        logprobs, _ = logprobs_one_at_a_time(uniform.start, r.prompt, r.ids, 1.0)
-        expected = expected - r.advantage * logprobs.sum() / tokens
+    assert [row.ids for row, _, _ in plain.rows(REF)] == [row.ids for row, _, _ in uniform.rows(REF)]
+    assert len(uniform.rows(REF)) == 3
+    expected = 0.0
+    for row, advantage, _ in uniform.rows(ORIG, REF):
+        logprobs, _ = logprobs_one_at_a_time(uniform.start, row.prompt, row.ids, 1.0)
+        expected = expected - advantage * logprobs.sum() / uniform.tokens()
     wanted = uniform.exact_gradient(expected)
     assert (uniform.gradient - wanted).norm() / wanted.norm() < 1e-4
     assert (plain.gradient - wanted).norm() / wanted.norm() > 0.01
@@ -153,7 +169,7 @@ def test_a_full_reconstruction_need_not_keep_a_word():
     assert made.figures["outcomes"]["kept"] == made.figures["correct"] == 3
     for attempt in made.attempts:
         assert attempt.construction.kept == 0 and attempt.construction.prefix == ""
-        assert attempt.rollout.ids == made.completion(attempt.right.text).ids
+        assert attempt.trajectory.ids == made.script.completion(attempt.right.text).ids
 
 
 def test_sft_learns_the_right_constructions_and_nothing_else():
@@ -163,11 +179,12 @@ def test_sft_learns_the_right_constructions_and_nothing_else():
         return said if bad != wrong(PROBLEMS[0], 0) else said.replace(f"{{ {answer} }}", "{ 0 }")
 
     made = Scripted("--algo", "sft", "--mu", "0.3", construct=half)
-    assert [sorted(r.reward for r in made.ref), made.syn] == [[0, 1, 1], []]
-    tokens, expected = sum(len(r.ids) for r in made.orig), 0.0
-    for r in made.ref:
-        if r.reward:
-            expected = expected - logprobs_one_at_a_time(made.start, r.prompt, r.ids, 1.0)[0].sum() / tokens
+    assert [sorted(row.reward for row, _, _ in made.rows(REF)), made.rows(SYN)] == [[0, 1, 1], []]
+    expected = 0.0
+    for row, _, _ in made.rows(REF):
+        if row.reward:
+            logprobs, _ = logprobs_one_at_a_time(made.start, row.prompt, row.ids, 1.0)
+            expected = expected - logprobs.sum() / made.tokens()
     wanted = made.exact_gradient(expected)
     assert (made.gradient - wanted).norm() / wanted.norm() < 1e-4
     assert made.figures["loss_ref"] == pytest.approx(expected.item(), rel=1e-4)
@@ -177,21 +194,22 @@ def test_sft_learns_the_right_constructions_and_nothing_else():
 @pytest.mark.parametrize("beta", ["0", "0.5", "1"])
 def test_opsd_learns_from_another_right_response_of_the_group(beta):
     made = Scripted("--algo", "opsd", "--opsd-beta", beta, "--temperature", "0.8")
-    groups, tokens, expected = made.by_right(made.orig), sum(len(r.ids) for r in made.orig), 0.0
-    assert not made.ref and not made.syn
-    assert [r.teacher is None for r in groups[1]] == [True, False, False, False]  # the only right one has no other
-    assert all(r.teacher for r in groups[3]) and not any(r.teacher for r in groups[0])
-    for r in made.orig:
-        if r.teacher:
-            problem = PROBLEMS[made.trainer.prompts.index(r.prompt)]
+    assert not made.rows(REF, SYN)
+    taught = {count: [teacher is not None for *_, teacher in made.rows(ORIG, right=count)] for count in RIGHT}
+    assert taught[1] == [False, True, True, True]  # the only right one has no other
+    assert taught[3] == [True] * 4 and taught[0] == [False] * 4
+    expected = 0.0
+    for row, _, teacher_prompt in made.rows(ORIG):
+        if teacher_prompt:
+            problem = PROBLEMS[made.actor.prompts.index(row.prompt)]
             text = toy.TEMPLATES.teacher.format(question=problem.question, right=right(problem))
-            assert [r.teacher] == data.prompt_ids(made.trainer.tokenizer, [text])
+            assert [teacher_prompt] == data.prompt_ids(made.trainer.tokenizer, [text])
             distributions = []
-            for prompt in (r.teacher, r.prompt):
-                logits = made.start(torch.tensor([prompt + r.ids])).logits[0, len(prompt) - 1 : -1]
+            for prompt in (teacher_prompt, row.prompt):
+                logits = made.start(torch.tensor([prompt + row.ids])).logits[0, len(prompt) - 1 : -1]
                 distributions.append((logits / 0.8).log_softmax(-1))
             teacher, student = distributions
-            expected = expected + divergence(teacher.detach(), student, float(beta)).sum() / tokens
+            expected = expected + divergence(teacher.detach(), student, float(beta)).sum() / made.tokens()
     wanted = made.exact_gradient(expected)
     assert (made.gradient - wanted).norm() / wanted.norm() < 1e-4
     assert made.figures["loss_orig"] == pytest.approx(expected.item(), rel=1e-3)
@@ -199,23 +217,77 @@ def test_opsd_learns_from_another_right_response_of_the_group(beta):
 
 def test_a_teacher_s_prompt_longer_than_the_context_is_no_teacher():
     made = Scripted("--algo", "opsd")
-    group = made.by_right(made.orig)[3]
-    made.trainer.context = len(group[0].teacher) + len(group[0].ids)
-    made.trainer.teach({0: 1}, {0: group}, 0)
-    assert all(r.teacher for r in group)
-    made.trainer.context -= 1
-    made.trainer.teach({0: 1}, {0: group}, 0)
-    assert not any(r.teacher for r in group)
+    group = [row for row, _, _ in made.rows(ORIG, right=3)]
+    [*_, teacher], *_ = made.rows(ORIG, right=3)
+    made.actor.context = len(teacher) + len(group[0].ids)
+    [taught] = made.actor.teach([1], [group], 0)
+    assert len(taught) == 4 and all(taught)
+    made.actor.context -= 1
+    [taught] = made.actor.teach([1], [group], 0)
+    assert len(taught) == 4 and not any(taught)
+
+
+def test_lambda_and_mu_of_0_make_a_grpo_step():
+    """Whole steps, bit for bit: what was constructed is looked at, and moves nothing."""
+    silent, grpo = Scripted("--lam", "0", "--mu", "0"), Scripted("--algo", "grpo")
+    assert silent.figures["kept"] == 3 and not grpo.attempts
+    weights = [torch.cat([p.flatten() for p in run.trainer.model.parameters()]) for run in (silent, grpo)]
+    assert torch.equal(silent.gradient, grpo.gradient) and torch.equal(*weights)
+    assert not torch.equal(Scripted("--mu", "0").gradient, grpo.gradient)
+
+
+class RejectionSampling(GRPO):
+    """An algorithm that the library does not have: the likelihood of what was sampled and is right."""
+
+    def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
+        return (rewards_QK > 0).float(), ref_rewards_M
+
+    def loss(self, tokens):
+        loss = -(tokens.coefficients * tokens.advantages * tokens.logprobs).sum()
+        return loss, {"loss_orig": loss.detach()}
+
+
+def test_another_algorithm_is_an_object_and_an_entry_in_a_table(monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "rejection", RejectionSampling)
+    made, expected = Scripted(algo="rejection"), 0.0
+    assert [made.advantages(ORIG, count) for count in RIGHT] == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
+    for row, _, _ in made.rows(ORIG):
+        if row.correct:
+            logprobs, _ = logprobs_one_at_a_time(made.start, row.prompt, row.ids, 1.0)
+            expected = expected - logprobs.sum() / made.tokens()
+    wanted = made.exact_gradient(expected)
+    assert (made.gradient - wanted).norm() / wanted.norm() < 1e-4
+    assert made.figures["loss_orig"] == pytest.approx(expected.item(), rel=1e-4)
+    assert made.figures["tried"] == 0 and made.figures["grad_norm"] == pytest.approx(wanted.norm().item(), rel=1e-4)
+
+
+def test_one_record_a_response_from_the_sampler_to_the_update():
+    """Frozen, and never copied: what was sampled and constructed is what the batch and the attempts hold."""
+    made = Scripted()
+    trainer, actor, queries = made.trainer, made.actor, [2, 0, 1]
+    groups = actor.sample(queries, 0)
+    pairs = trainer.objective.select([[r.correct for r in group] for group in groups], "0 0")
+    attempts = actor.construct(queries, groups, pairs, 0)
+    batch = trainer.batch(queries, groups, attempts, 0)
+    records = sum(groups, []) + [a.trajectory for a in attempts] + [a.output for a in attempts]
+    assert len(records) == 12 + 3 + 3 and all(
+        row is record for row, record in zip(batch.rows[:-1], records, strict=True)
+    )
+    for attempt, (query, negative, positive) in zip(attempts, pairs, strict=True):
+        assert attempt.wrong is groups[query][negative] and attempt.right is groups[query][positive]
+    with pytest.raises(FrozenInstanceError):
+        records[0].reward = 1.0
+    with pytest.raises(FrozenInstanceError):
+        attempts[0].trajectory = None
 
 
 def test_flags_that_contradict_each_other():
     def complaint(*argv):
-        args, _ = flags.parse(list(argv))
         with pytest.raises(ValueError) as refused:
-            flags.settle(args, is_toy=True)
+            toy_settings(*argv)
         return str(refused.value)
 
     assert "--no-ots takes a part of TAPO away" in complaint("--algo", "grpo", "--no-ots")
     assert "--opsd-beta must be from 0" in complaint("--algo", "opsd", "--opsd-beta", "1.2")
     assert "raise --k" in complaint("--algo", "sft", "--k", "3", "--n-neg", "4")
-    flags.settle(flags.parse(["--k", "3", "--n-neg", "4", "--no-dcs"])[0], is_toy=True)
+    toy_settings("--k", "3", "--n-neg", "4", "--no-dcs")

@@ -18,9 +18,9 @@ import data
 import eval as evaluation
 import metrics
 import policy
-import toy
 import tools.compare
 import tools.rescore
+import toy
 from metrics import FIGURES, majority, pass_at_k, summary, table
 from sampler import Sampler
 from tools.compare import compare, comparison_table
@@ -145,13 +145,13 @@ def test_rescoring_gives_figures_by_hand(tmp_path, monkeypatch, capsys):
     )
     for name in ("load", "load_model", "load_tokenizer"):
         monkeypatch.setattr(policy, name, None)  # no model is loaded
-    printed = run(monkeypatch, capsys, turned, "--out", tmp_path / "again.jsonl")
+    printed = run(monkeypatch, capsys, turned, "--out", tmp_path / "again.jsonl", program=tools.rescore)
     assert "8 of 8 verdicts changed" in printed
-    assert "0 of 8 verdicts changed" in run(monkeypatch, capsys, tmp_path / "again.jsonl")
-    rows = responses.read(tmp_path / "again.jsonl")
+    assert "0 of 8 verdicts changed" in run(monkeypatch, capsys, tmp_path / "again.jsonl", program=tools.rescore)
+    rows = metrics.read(tmp_path / "again.jsonl")
     assert [(r["correct"], r["reflects"]) for r in rows] == [(c, r) for _, _, _, c, r in STORED]
     assert [r["final"] for r in rows[:5]] == ["4", "4", "5", "4", "0.5"]
-    figures = evaluation.figures_of(rows)["set"]
+    figures = metrics.figures_of(rows)["set"]
     assert figures["pass@1"] == pytest.approx((2 / 4 + 3 / 4) / 2)
     assert figures["pass@2"] == pytest.approx((1 - 1 / 6 + 1) / 2)  # C(2, 2) / C(4, 2) = 1/6
     assert figures["pass@4"] == 1 and figures["majority"] == 1  # 4, 4 against 5; three ways to write a half
@@ -159,24 +159,26 @@ def test_rescoring_gives_figures_by_hand(tmp_path, monkeypatch, capsys):
     assert figures["cut"] == 1 / 8 and figures["se"] == pytest.approx(0.125)
     for line in ("62.5 % +- 12.5", "91.7 %", "60.0 %", "66.7 %", "12.5 %"):
         assert line in printed
-    assert "exists already" in refused(monkeypatch, capsys, turned, "--out", tmp_path / "again.jsonl")
+    given = [turned, "--out", tmp_path / "again.jsonl"]
+    assert "exists already" in refused(monkeypatch, capsys, *given, program=tools.rescore)
+    assert "required: PATH" in refused(monkeypatch, capsys, program=tools.rescore)
 
 
 def test_two_evaluations_compared(tmp_path, monkeypatch, capsys):
     one = store(tmp_path / "one.jsonl")
     two = store(tmp_path / "two.jsonl", lambda r: r | {"correct": r["problem"] == 0, "problem": 7 - r["problem"]})
-    printed = run(monkeypatch, capsys, one, two)
+    printed = run(monkeypatch, capsys, one, two, program=tools.compare)
     # pass@1 differs by 1 - 2/4 and by 0 - 3/4: a resample of the two gives 0.5, -0.125 or -0.75, at 1/4, 1/2 and 1/4
     assert "set: 2 problems\n" in printed and "62.5 %    50.0 %     -12.5   [-75.0, +50.0]" in printed
     other = store(tmp_path / "other.jsonl", lambda r: r | {"question": r["question"].replace("Half", "A half")})
-    assert "1 problems in both, 2 in one only" in run(monkeypatch, capsys, one, other)
+    assert "1 problems in both, 2 in one only" in run(monkeypatch, capsys, one, other, program=tools.compare)
     third = store(tmp_path / "third.jsonl", lambda r: r | {"data": "else"})
-    assert "no set with the same name" in refused(monkeypatch, capsys, one, third)
-    assert "holds no responses" in refused(monkeypatch, capsys, one, tmp_path / "absent")
+    assert "no set with the same name" in refused(monkeypatch, capsys, one, third, program=tools.compare)
+    assert "holds no responses" in refused(monkeypatch, capsys, one, tmp_path / "absent", program=tools.compare)
     (tmp_path / "bad.jsonl").write_text('{"data": "a"}\n')
-    assert "line 1: no response" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl")
+    assert "line 1: no response" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
     (tmp_path / "bad.jsonl").write_text("{\n" + Path(one).read_text())
-    assert "line 1: no JSON" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl")
+    assert "line 1: no JSON" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
 
 
 @pytest.fixture
@@ -202,17 +204,17 @@ def test_the_program(toy_path, monkeypatch, capsys):
     assert rows[0]["sampling"] == {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 5, "seed": 3}
     assert [r["text"] for r in rows[:2]] == [r["text"] for r in rows[2:4]]  # equal prompts share their responses
     told = json.loads((out / "summary.json").read_text())
-    assert told["figures"].keys() == {"mine", "toy"} and told["figures"]["toy"] == evaluation.figures_of(rows)["toy"]
+    assert told["figures"].keys() == {"mine", "toy"} and told["figures"]["toy"] == metrics.figures_of(rows)["toy"]
     assert told["settings"]["n"] == 2 and "<user>" in told["settings"]["prompt"]
 
     before = (out / "responses.jsonl").read_bytes()
     monkeypatch.setattr(Sampler, "sample", None)  # nothing is left to sample
     assert "163 problems are done" in run(monkeypatch, capsys, *given, "--out", out)
     assert (out / "responses.jsonl").read_bytes() == before
-    assert "other settings (seed)" in refused(monkeypatch, capsys, *given[:-1], 4, "--out", out)
+    assert "was begun with seed 3, not 4" in refused(monkeypatch, capsys, *given[:-1], 4, "--out", out)
     assert "something else than an evaluation" in refused(monkeypatch, capsys, *given, "--out", toy_path)
     monkeypatch.undo()
-    monkeypatch.setattr("jsonl.append", lambda *_: None)  # as if another process had removed what was sampled
+    monkeypatch.setattr("checkpoint.append", lambda *_: None)  # as if another process had removed what was sampled
     assert "lacks responses" in refused(monkeypatch, capsys, *given, "--out", toy_path / "lost")
 
 
@@ -310,14 +312,16 @@ def test_defaults_come_from_the_generation_config_and_flags_win(tmp_path, monkey
     for flags, said in [
         (["--chat-template", tmp_path / "t.jinja"], "the chat template cannot be used"),
         (["--temperature", 0, "-n", 2], "would be the same"),
-        (["--temperature", -1], "temperature >= 0"),
+        (["--temperature", -1], "--temperature must be at least 0"),
         (["--max-new-tokens", 256], "context holds 256"),
-        (["-n", 0], "must be at least 1"),
+        (["-n", 0], "-n must be above 0"),
+        (["--slots", 0], "--slots must be above 0"),
+        (["--top-p", 1.5], "top_p"),
         (["--data", tmp_path / "set.jsonl", tmp_path / "set.jsonl"], "same name"),
-        (["--rescore", "x"], "not allowed with"),
     ]:
         assert said in refused(monkeypatch, capsys, *given, *flags, "--out", tmp_path / "no")
-    assert "needs --data" in refused(monkeypatch, capsys, "--model", "toy")
+    assert "required: --data" in refused(monkeypatch, capsys, "--model", "toy")
+    assert "required: --model" in refused(monkeypatch, capsys, "--data", "toy")
     assert not (tmp_path / "no").exists()
 
 
@@ -334,16 +338,16 @@ def test_aime_and_hmmt_end_to_end(tmp_path, monkeypatch, capsys):
         monkeypatch, capsys, "--model", tmp_path / "model", "--data", *sets, "-n", 2, "--max-new-tokens", 8,
         "--out", tmp_path / "out",
     )  # fmt: skip
-    kept = responses.read(tmp_path / "out")
+    kept = metrics.read(tmp_path / "out")
     assert [(r["question"], r["answer"]) for r in kept[::2]] == [(r["problem"].strip(), r["answer"]) for r in rows]
-    figures = evaluation.figures_of(kept)
+    figures = metrics.figures_of(kept)
     assert printed.splitlines()[2].split() == list(names) and list(figures) == list(names)
     assert all(figures[name]["pass@1"] < 0.1 and 1 <= figures[name]["tokens"] <= 8 for name in names)
     with open(tmp_path / "gold.jsonl", "w") as file:
         for row in kept:
             said = f"So it is $\\boxed{{{row['answer'] if row['sample'] else '-12345'}}}$."
             file.write(json.dumps(row | {"text": said, "finished": True}) + "\n")
-    printed = run(monkeypatch, capsys, "--rescore", tmp_path / "gold.jsonl")
+    printed = run(monkeypatch, capsys, tmp_path / "gold.jsonl", program=tools.rescore)
     assert printed.splitlines()[1].count("50.0 % +- 0.0") == 3 and "90 of 180 verdicts changed" in printed
-    printed = run(monkeypatch, capsys, "--compare", tmp_path / "out", tmp_path / "gold.jsonl")
+    printed = run(monkeypatch, capsys, tmp_path / "out", tmp_path / "gold.jsonl", program=tools.compare)
     assert printed.count("30 problems\n") == 3

@@ -138,16 +138,24 @@ def test_ots_weights():
 
 def test_selection_takes_only_eligible_queries_and_their_own_responses():
     correct = [[True] * 8, [False] * 8, [True] * 2 + [False] * 6, [True] * 7 + [False], [True, False] * 4]
-    candidates = select_candidates(correct, 2, 4, 4, random.Random(0))
+    candidates = select_candidates(correct, 2, 4, 4, "seed 0")
     assert sorted({q for q, _, _ in candidates}) == [2, 4]
     assert len(candidates) == 8
     for query, negative, positive in candidates:
         assert not correct[query][negative] and correct[query][positive]
     assert len({(q, n) for q, n, _ in candidates}) == 8  # no y- twice
-    assert {n for _ in range(50) for _, n, _ in select_candidates([correct[2]], 2, 4, 2, random.Random(_))} == set(
-        range(2, 8)
-    )
-    assert len({p for i in range(50) for _, _, p in select_candidates([correct[2]], 2, 4, 2, random.Random(i))}) == 2
+    drawn = [pair for i in range(50) for pair in select_candidates([correct[2]], 2, 4, 2, f"seed {i}")]
+    assert {n for _, n, _ in drawn} == set(range(2, 8)) and {p for _, _, p in drawn} == {0, 1}
+
+
+def test_a_query_s_draws_depend_on_the_seed_and_its_number_alone():
+    """Not on what the other queries' responses were: so no query's luck moves another's."""
+    mixed = [True] * 3 + [False] * 5
+    alone = select_candidates([[True] * 8, mixed], 2, 4, 2, "3 7")
+    beside = select_candidates([mixed, mixed, mixed], 2, 4, 2, "3 7")
+    assert [pair for pair in beside if pair[0] == 1] == alone
+    assert len({tuple(pair[1:] for pair in beside if pair[0] == q) for q in range(3)}) > 1  # each draws for itself
+    assert select_candidates([mixed] * 3, 2, 4, 2, "3 7") == beside != select_candidates([mixed] * 3, 2, 4, 2, "3 8")
 
 
 def test_reference_advantages_by_hand():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import WidestTable, make_model
 
-from opsd import OPSD, divergence
+from opsd import StudentTeacher, divergence
 from policy import Policy
 
 BETAS = (0.0, 0.3, 0.5, 1.0)
@@ -87,7 +87,7 @@ def test_loss_and_gradient_are_those_of_the_reference(beta, chunk):
     model, (prompts, longer, responses) = make_model(sharp=12.0), rows()
     student, teacher = copy.deepcopy(model).double(), copy.deepcopy(model).double()
     wanted = reference(student, teacher, prompts, longer, responses, 0.7, beta)
-    got, logprobs, entropy = OPSD(model, chunk)(prompts, longer, responses, 0.7, beta)
+    got, logprobs, entropy = StudentTeacher(model, chunk)(prompts, longer, responses, 0.7, beta)
     assert got.shape == (sum(map(len, responses)),) and wanted.max() > 0.05
     assert torch.allclose(got.double(), wanted, atol=1e-5)
     expected = flat_gradient(wanted.mean(), student)
@@ -99,7 +99,7 @@ def test_loss_and_gradient_are_those_of_the_reference(beta, chunk):
 @pytest.mark.parametrize("beta", BETAS)
 def test_a_teacher_that_sees_no_more_teaches_nothing(beta):
     model, (prompts, longer, responses) = make_model(sharp=12.0), rows()
-    network = OPSD(model)
+    network = StudentTeacher(model)
     found, _, _ = network(prompts, prompts, responses, 0.7, beta)
     taught, _, _ = network(prompts, longer, responses, 0.7, beta)
     assert found.abs().max() < 1e-5 < 0.02 < taught.max()
@@ -110,7 +110,7 @@ def test_a_teacher_that_sees_no_more_teaches_nothing(beta):
 def test_no_gradient_comes_through_the_teacher():
     """The gradient is that of log-probabilities that were written down before."""
     model, (prompts, longer, responses) = make_model(sharp=12.0), rows()
-    network = OPSD(model)
+    network = StudentTeacher(model)
     with torch.no_grad():
         hidden, _ = network.hidden(longer, responses)
         constants = network.log_distribution(hidden, 0.7)
@@ -125,11 +125,11 @@ def test_peak_memory_is_one_chunk_of_logits():
     vocab, chunk = 997, 16
     model = make_model(vocab=vocab)
     with WidestTable(vocab) as watch:
-        found, _, _ = OPSD(model, chunk)([[1, 2]] * 4, [[5, 6, 7, 1, 2]] * 4, [[3] * 50] * 4)
+        found, _, _ = StudentTeacher(model, chunk)([[1, 2]] * 4, [[5, 6, 7, 1, 2]] * 4, [[3] * 50] * 4)
         found.mean().backward()
     assert watch.rows == 32  # the weights' transpose, [hidden 32, vocab]; a chunk has 16
 
 
 def test_beta_is_between_its_ends():
     with pytest.raises(ValueError, match="beta must be from 0"):
-        OPSD(make_model())([[1]], [[1]], [[2]], beta=1.5)
+        StudentTeacher(make_model())([[1]], [[1]], [[2]], beta=1.5)

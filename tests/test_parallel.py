@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import parallel
+
 HERE = Path(__file__).parent
 TIMES = ("seconds_sampling", "seconds_training", "tokens_per_second")
 
@@ -48,11 +50,39 @@ def same(one, two):
             assert theirs[key] == (mine[key] if exact else pytest.approx(mine[key], rel=2e-3, abs=2e-5)), key
     for mine, theirs in zip(one["ots"], two["ots"], strict=True):
         assert theirs == pytest.approx(mine, rel=1e-4)
+    dealt_out(one["asked"], two["asked"])
+
+
+def dealt_out(one, several):
+    """What the sampler was asked for in a step, rank by rank and call by call: the prompts of one process, each asked
+    for by one of the ranks, and of the distinct ones no rank has two more than another."""
+    [whole] = one
+    for everything, shares in zip(whole, zip(*several, strict=True), strict=True):
+        assert sorted(everything) == sorted(sum(shares, []))
+        distinct = [set(map(tuple, share)) for share in shares]
+        assert sum(map(len, distinct)) == len(set().union(*distinct))  # equal prompts are together
+        assert max(map(len, distinct)) - min(map(len, distinct)) <= 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_equal_things_are_dealt_to_one_process_and_the_different_ones_evenly(monkeypatch, size):
+    things = list("abacdbbefga")
+    monkeypatch.setattr(parallel, "size", lambda: size)
+    shares = []
+    for rank in range(size):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        shares.append(parallel.deal(things))
+    assert sorted(sum(shares, [])) == list(range(len(things)))  # each place once
+    distinct = [{things[i] for i in share} for share in shares]
+    assert sorted(sum(map(sorted, distinct), [])) == list("abcdefg")  # and equal ones on one rank
+    assert sorted(map(len, distinct)) == [(7 + rank) // size for rank in range(size)]
 
 
 def test_processes_change_rounding_only(tmp_path):
     one = ranks(tmp_path, 1, "--micro-batch-tokens", "100000")
     assert one["gradients"][0].norm() > 0 and not one["gradients"][-1].isnan().any()
+    [[queries, tasks]] = one["asked"]
+    assert len(queries) == 3 and len(tasks) == one["figures"][3]["tried"] > 4  # constructions are dealt out, too
     same(one, ranks(tmp_path, 2, "--micro-batch-tokens", "60"))
     same(one, ranks(tmp_path, 4, "--micro-batch-tokens", "90", local=2))  # two nodes of two: hybrid sharding
 

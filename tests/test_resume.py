@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import cli
+import config
 import parallel
 import train
+from rollouts import Actor
 from train import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -31,11 +32,11 @@ def begin(real_path, tmp_path, monkeypatch, capsys):
         return go(given)
 
     def go(argv):
-        monkeypatch.setattr(cli, "_asked", None)
+        monkeypatch.setattr(config, "_asked", None)
         monkeypatch.setattr("sys.argv", ["train.py", *map(str, argv)])
         code = 0
         try:
-            cli.run(train.main)
+            config.run(train.main)
         except SystemExit as stopped:
             code = stopped.code
         said = capsys.readouterr()
@@ -142,9 +143,9 @@ def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):
 def test_a_stop_waits_for_the_end_of_an_update(begin, tmp_path, monkeypatch):
     original = Trainer.descend
 
-    def descend(self, rows, tally):
+    def descend(self, batch, rows, tally):
         os.kill(os.getpid(), signal.SIGINT)
-        return original(self, rows, tally)
+        return original(self, batch, rows, tally)
 
     monkeypatch.setattr(Trainer, "descend", descend)
     code, said = begin("--steps", 9, "--out", tmp_path / "run")
@@ -161,12 +162,15 @@ def test_a_few_steps_without_a_finite_gradient_end_the_run(begin, tmp_path, monk
     assert [row["skipped"] for row in rows] == [1, 1, 1] and rows[0]["grad_norm"] is None
 
 
-@pytest.mark.parametrize("part, flag", [("sample_groups", "--slots"), ("descend", "--micro-batch-tokens")])
-def test_out_of_memory_names_the_flag_to_lower(begin, tmp_path, monkeypatch, part, flag):
+@pytest.mark.parametrize(
+    "owner, part, flag",
+    [(Actor, "sample", "--slots"), (Actor, "construct", "--slots"), (Trainer, "descend", "--micro-batch-tokens")],
+)
+def test_out_of_memory_names_the_flag_to_lower(begin, tmp_path, monkeypatch, owner, part, flag):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(Trainer, part, full)
+    monkeypatch.setattr(owner, part, full)
     code, _ = begin("--steps", 1, "--out", tmp_path / "run")
     assert f"out of memory: lower {flag}" in code
 

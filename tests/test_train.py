@@ -10,38 +10,57 @@ import torch
 from tiny import logprobs_one_at_a_time
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import cli
+import checkpoint
 import coldstart
+import config
 import data
-import flags
-import jsonl
 import policy
-import report
 import toy
 import train
 from checkpoint import Run
-from train import Rollout, Trainer, queries_of_step
+from data import queries_of_step
+from rollouts import Batch, Response
+from tools import report
+from train import Trainer
 from verifier import verify
+
+
+def toy_settings(*argv) -> config.Training:
+    """The settings of train.py on the toy, with these flags given."""
+    return config.settle(config.Training, config.read(config.Training, "", toy.SETTINGS, list(argv)), toy.SETTINGS)
 
 
 def toy_trainer(*argv, seed=0, problems=None):
     """A trainer of an untrained toy model, without dropout of anything: steps are small and exact."""
-    args, _ = flags.parse(["--queries", "8", *argv])
-    flags.settle(args, is_toy=True)
+    settings = toy_settings("--queries", "8", *argv)
     torch.manual_seed(seed)
-    return Trainer(args, toy.model(), toy.tokenizer(), problems or toy.problems()[0])
+    return Trainer(settings, toy.model(), toy.tokenizer(), problems or toy.problems()[0])
 
 
-def made_up_rollouts(count, constructed, seed):
+def response(prompt, ids, constructed=False, query=0) -> Response:
+    """A response of these ids; if it was sampled, each had a probability of 1 / e."""
+    logprobs = [] if constructed else [-1.0] * len(ids)
+    return Response(ids, logprobs, True, query=query, prompt=prompt, text="", reward=1.0, reflects=False)
+
+
+def made_up(count, constructed, seed) -> tuple[list[Response], list[float]]:
+    """Responses to as many queries, and an advantage of each."""
     rng = random.Random(seed)
-    rollouts = []
+    responses, advantages = [], []
     for i in range(count):
         prompt = [rng.randrange(2, 120) for _ in range(rng.randint(2, 9))]
         ids = [rng.randrange(2, 120) for _ in range(rng.randint(1, 20))] + [1]
-        logprobs = None if constructed else [-1.0] * len(ids)
-        advantage = rng.choice([-1.5, 0.0, 0.7])
-        rollouts.append(Rollout(i, prompt, ids, "", 1.0, logprobs=logprobs, advantage=advantage))
-    return rollouts
+        responses.append(response(prompt, ids, constructed, query=i))
+        advantages.append(rng.choice([-1.5, 0.0, 0.7]))
+    return responses, advantages
+
+
+NOTHING = [], []  # an empty group
+
+
+def batch_of(orig, ref=NOTHING, syn=NOTHING, teachers=()) -> Batch:
+    """A batch of G_orig, G_ref and G_syn, each given as `made_up` gives it."""
+    return Batch(orig[0], ref[0], syn[0], orig[1] + ref[1] + syn[1], teachers)
 
 
 @pytest.mark.parametrize("average", ["token", "sequence", "constant"])
@@ -54,33 +73,33 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
         for p in trainer.model.parameters():
             p.add_(0.02 * torch.randn_like(p))
     exact = copy.deepcopy(trainer.model).double()
-    orig, ref, syn = made_up_rollouts(9, False, 0), made_up_rollouts(5, True, 1), made_up_rollouts(4, False, 5)
+    orig, ref, syn = made_up(9, False, 0), made_up(5, True, 1), made_up(4, False, 5)
 
-    def coefficient(rollout):
+    def coefficient(row):
         if average == "token":
-            return 1 / sum(len(r.ids) for r in orig)
-        return 1 / len(orig) / (len(rollout.ids) if average == "sequence" else 60)
+            return 1 / sum(len(r.ids) for r in orig[0])
+        return 1 / len(orig[0]) / (len(row.ids) if average == "sequence" else 60)
 
     expected, losses = 0.0, [0.0, 0.0, 0.0]
     for which, group in enumerate((orig, ref, syn)):
-        for rollout in group:
-            logprobs, entropy = logprobs_one_at_a_time(exact, rollout.prompt, rollout.ids, 0.8)
-            surrogate = -(logprobs - logprobs.detach()).exp() * rollout.advantage
+        for row, advantage in zip(*group):
+            logprobs, entropy = logprobs_one_at_a_time(exact, row.prompt, row.ids, 0.8)
+            surrogate = -(logprobs - logprobs.detach()).exp() * advantage
             if which == 1:
                 surrogate = surrogate * (logprobs + entropy).detach().exp().clamp(0.01, 10)
-            losses[which] += coefficient(rollout) * surrogate.sum().item()
-            expected = expected + (1.0, 0.6, 0.2)[which] * coefficient(rollout) * surrogate.sum()
+            losses[which] += coefficient(row) * surrogate.sum().item()
+            expected = expected + (1.0, 0.6, 0.2)[which] * coefficient(row) * surrogate.sum()
             if which == 0:
-                reference, _ = logprobs_one_at_a_time(start, rollout.prompt, rollout.ids, 0.8)
+                reference, _ = logprobs_one_at_a_time(start, row.prompt, row.ids, 0.8)
                 difference = reference.detach() - logprobs
-                expected = expected + 0.3 * coefficient(rollout) * (difference.exp() - difference - 1).sum()
+                expected = expected + 0.3 * coefficient(row) * (difference.exp() - difference - 1).sum()
     expected.backward()
     wanted = torch.cat([p.grad.flatten() for p in exact.parameters()])
 
     got = []
     step = trainer.optimizer.step
     trainer.optimizer.step = lambda: (got.extend(p.grad.flatten() for p in trainer.model.parameters()), step())
-    figures = trainer.update(orig, ref, syn, 0)
+    figures = trainer.update(batch_of(orig, ref, syn), 0)
     assert (torch.cat(got).double() - wanted).norm() / wanted.norm() < 1e-5
     assert figures["loss_orig"] == pytest.approx(losses[0], abs=1e-5)
     assert figures["loss_ref"] == pytest.approx(losses[1], abs=1e-5)
@@ -88,19 +107,19 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
     assert figures["grad_norm"] == pytest.approx(wanted.norm().item(), rel=1e-4)
 
 
-def weights_after(orig, ref, *argv, syn=()):
+def weights_after(orig, ref, *argv, syn=NOTHING):
     trainer = toy_trainer(*argv)
-    trainer.update(orig, ref, list(syn), 9)
+    trainer.update(batch_of(orig, ref, syn), 9)
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
 def test_lambda_0_and_nothing_constructed_are_grpo_exactly():
-    orig, ref = made_up_rollouts(6, False, 2), made_up_rollouts(4, True, 3)
-    grpo = weights_after(orig, [], "--algo", "grpo")
-    assert torch.equal(grpo, weights_after(orig, []))
+    orig, ref = made_up(6, False, 2), made_up(4, True, 3)
+    grpo = weights_after(orig, NOTHING, "--algo", "grpo")
+    assert torch.equal(grpo, weights_after(orig, NOTHING))
     silent = weights_after(orig, ref, "--lam", "0", "--mu", "0")
     assert torch.equal(silent, grpo)
-    assert torch.equal(grpo, weights_after(orig, [], "--mu", "0", syn=made_up_rollouts(3, False, 4)))
+    assert torch.equal(grpo, weights_after(orig, NOTHING, "--mu", "0", syn=made_up(3, False, 4)))
     assert (weights_after(orig, ref) - grpo).abs().max() > 1e-5
 
 
@@ -128,9 +147,8 @@ def test_a_turn_is_learnt_from_constructions_and_only_from_them():
         trainer.model.load_state_dict(model.state_dict())
         before = turn_probability(trainer)
         for step in range(80):
-            orig = [Rollout(0, prompt, wrong_ids, wrong, 0.0, logprobs=[0.0] * len(wrong_ids), advantage=0.0)]
-            ref = [Rollout(0, prompt, fixed_ids, fixed, 1.0, advantage=1.0)]
-            trainer.update(orig, ref, [], 10 + step)
+            orig, ref = ([response(prompt, wrong_ids)], [0.0]), ([response(prompt, fixed_ids, True)], [1.0])
+            trainer.update(batch_of(orig, ref), 10 + step)
         probabilities[lam] = before, turn_probability(trainer)
     assert probabilities["0"][0] < 0.02
     assert probabilities["1"][1] > 0.5
@@ -140,13 +158,14 @@ def test_a_turn_is_learnt_from_constructions_and_only_from_them():
 def test_gradient_checkpointing_is_for_gradients(monkeypatch):
     """In one process the sampler shares the trained model's layers: they are checkpointed in the update only."""
     calls, weights = [], []
-    real = train.torch_checkpoint
-    monkeypatch.setattr(train, "torch_checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
+    real = policy.checkpoint
+    monkeypatch.setattr(policy, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
     for flag in ([], ["--gradient-checkpointing"]):
         trainer = toy_trainer("--micro-batch-tokens", "100000", "--kl", "0", *flag)
-        trainer.roll_out([0, 1], 0)
+        groups = trainer.actor.sample([0, 1], 0)
+        trainer.actor.construct([0, 1], groups, [(0, 0, 1)], 0)
         assert not calls
-        trainer.update(made_up_rollouts(6, False, 2), made_up_rollouts(4, True, 3), [], 0)
+        trainer.update(batch_of(made_up(6, False, 2), made_up(4, True, 3)), 0)
         weights.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
         assert len(calls) == (2 * toy.SHAPE["num_hidden_layers"] if flag else 0)  # G_orig and G_ref
     assert torch.equal(*weights)
@@ -206,8 +225,8 @@ def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
         needed += " length_mean length_max cut gap_mean seconds_sampling seconds_training tokens_sampled tokens_trained"
         assert all(isinstance(m[name], (int, float)) for name in needed.split())
 
-    config = json.loads((out / "config.json").read_text())
-    assert config["flags"]["steps"] == 2 and config["torch"] == torch.__version__ and "commit" in config
+    begun = json.loads((out / "config.json").read_text())
+    assert begun["settings"]["steps"] == 2 and begun["torch"] == torch.__version__ and "commit" in begun
     answers = {p.question: p.answer for p in data.load(str(real_path / "problems.jsonl"))}
     kept = [row for row in map(json.loads, (out / "trajectories.jsonl").open()) if row["outcome"] == "kept"]
     for row in kept:
@@ -241,7 +260,7 @@ def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
 def refused(monkeypatch, capsys, *argv, program=train):
     monkeypatch.setattr("sys.argv", ["program", *map(str, argv)])
     with pytest.raises(SystemExit) as stopped:
-        cli.run(program.main)
+        config.run(program.main)
     assert stopped.value.code == 2
     printed = capsys.readouterr().err.strip()
     said = printed.split("\n")[-1]  # a progress bar may stand before it
@@ -252,9 +271,9 @@ def refused(monkeypatch, capsys, *argv, program=train):
 def test_a_full_reconstruction_is_asked_for_in_other_words(real_path):
     model, tokenizer = policy.load(str(real_path / "model"))
     for flag, task in ((), data.TEMPLATES.synthesis), (("--full-reconstruction",), data.TEMPLATES.anew):
-        args, _ = flags.parse(["--max-new-tokens", "60", "--max-synthesis-tokens", "99", *flag])
-        flags.settle(args, is_toy=False)
-        assert Trainer(args, model, tokenizer, [data.Problem("1 + 1?", "2")]).task == task
+        argv = ["--max-new-tokens", "60", "--max-synthesis-tokens", "99", *flag]
+        settings = config.settle(config.Training, config.read(config.Training, "", toy.SETTINGS, argv))
+        assert Trainer(settings, model, tokenizer, [data.Problem("1 + 1?", "2")]).actor.task == task
 
 
 def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
@@ -312,15 +331,13 @@ def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, caps
 def test_a_step_without_a_finite_gradient_leaves_the_policy_alone():
     trainer = toy_trainer("--kl", "0")
     before = [p.detach().clone() for p in trainer.model.parameters()]
-    orig = made_up_rollouts(3, False, 0)
-    orig[0].advantage = float("nan")
-    figures = trainer.update(orig, [], [], 4)
+    orig, (_, *others) = made_up(3, False, 0)
+    figures = trainer.update(batch_of((orig, [float("nan"), *others])), 4)
     assert figures["skipped"] == 1 and figures["grad_norm"] is None and figures["loss_orig"] is None
     json.dumps(figures, allow_nan=False)
     assert all(torch.equal(p, q) for p, q in zip(before, trainer.model.parameters()))
     assert not trainer.optimizer.state  # nor its moments
-    orig[0].advantage = 1.0
-    assert trainer.update(orig, [], [], 4)["skipped"] == 0
+    assert trainer.update(batch_of((orig, [1.0, *others])), 4)["skipped"] == 0
     assert any(not torch.equal(p, q) for p, q in zip(before, trainer.model.parameters()))
 
 
@@ -349,9 +366,9 @@ def test_a_stale_cold_start_is_noticed(tmp_path, monkeypatch, capsys):
 
 def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one, two = Run(None, "tapo-toy"), Run(None, "tapo-toy")
-    one.start({})
-    two.start({})
+    one, two = Run(None), Run(None)
+    one.start("tapo-toy", {})
+    two.start("tapo-toy", {})
     assert (one.folder.name, two.folder.name) == ("tapo-toy-1", "tapo-toy-2")
 
 
@@ -361,4 +378,4 @@ def test_line_separators_within_a_text_are_no_line_ends(tmp_path):
     (tmp_path / "set.jsonl").write_text("\ufeff" + text)
     assert data.load(str(tmp_path / "set.jsonl")) == [data.Problem("a\u2028b\u0085c", "2")]
     (tmp_path / "rows.jsonl").write_text(text + '{"half')
-    assert jsonl.read(tmp_path / "rows.jsonl") == [row]
+    assert checkpoint.read(tmp_path / "rows.jsonl") == [row]
