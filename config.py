@@ -260,28 +260,25 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None)
     defaults that are others there, to tell them."""
     parser = Parser(description)
     for part in parts_of(kind).values():
-        group, hints, special = (
-            parser.add_argument_group(part.__doc__),
-            get_type_hints(part),
-            toy.get(part.__name__, {}),
-        )
+        group, hints = parser.add_argument_group(part.__doc__), get_type_hints(part)
+        special = toy.get(part.__name__, {})
         for one in fields(part):
-            [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}
-            about, default, reads = one.metadata, one.default, {"action": "store_true"}
-            shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
-            untold = any(default is nothing for nothing in (None, False, MISSING))
-            text = about["help"] + ("" if untold else f" (default: {shown})")
+            [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}  # int of int | None
+            text, default, reads = one.metadata["help"], one.default, {"action": "store_true"}
+            if not any(default is nothing for nothing in (None, False, MISSING)):
+                shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
+                text += f" (default: {shown})"
             if plain is not bool:
-                metavar = {int: "N", float: "X"}.get(plain, one.name.upper())
-                reads = {"type": plain, "required": default is MISSING} | about["more"]
-                reads |= {} if reads.keys() & {"metavar", "choices"} else {"metavar": metavar}
-            name, text = flag_of(one.name), text.replace("%", "%%")
-            group.add_argument(name, dest=one.name, default=argparse.SUPPRESS, help=text, **reads)
+                reads = {"type": plain, "required": default is MISSING} | one.metadata["more"]
+                if not reads.keys() & {"metavar", "choices"}:
+                    reads["metavar"] = {int: "N", float: "X"}.get(plain, one.name.upper())
+            kept = {"dest": one.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+            group.add_argument(flag_of(one.name), **kept, **reads)
     return vars(parser.parse_args(argv))
 
 
 def settle(kind: type, given: dict, otherwise: dict | None = None):
-    """An instance of `kind`: of what was given, else of `otherwise` (values by the name of a part), else of the defaults.
+    """An instance of `kind`: of what was given, else of `otherwise` (toy.SETTINGS, for the toy), else of the defaults.
     Raises ValueError with a sentence about the first value that cannot be."""
     made = {}
     for name, part in parts_of(kind).items():

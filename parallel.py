@@ -141,13 +141,20 @@ def gather(part):
 
 def together(work: Callable[[], object]) -> list:
     """What `work` gives on every process, in the order of ranks. Ctrl-C and SIGTERM end it at once, whatever they would
-    wait for outside; then all processes raise Stopped."""
+    wait for outside; then all processes raise Stopped. A ValueError, which is about what the user gave, is raised on
+    all of them, too: so all are at the same place, and can save."""
     try:
         with config.interruptible():
             part = work()
     except KeyboardInterrupt:
         part = None
-    return gather(None if config.stopping() else part)
+    except ValueError as error:
+        part = error
+    parts = gather(None if config.stopping() else part)
+    for error in parts:
+        if isinstance(error, ValueError):
+            raise error
+    return parts
 
 
 def deal(things: list) -> list[int]:

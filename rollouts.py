@@ -19,7 +19,7 @@ import random
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -218,16 +218,17 @@ class Actor:
         limit = self.sampling.max_synthesis_tokens
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + limit <= self.context]
 
-        def spliced(i: int, outputs: list[Completion]) -> Attempt:
+        def spliced(i: int, outputs: list[Completion]) -> tuple:
             return self._splice(attempts[fitting[i]], prompts[fitting[i]], outputs[0])
 
         made = self._share([prompts[i] for i in fitting], 1, limit, step, "constructions", spliced)
-        for i, attempt in zip(fitting, made):
-            attempts[i] = attempt
+        for i, (construction, output, trajectory) in zip(fitting, made):
+            attempts[i] = replace(attempts[i], construction=construction, output=output, trajectory=trajectory)
         return attempts
 
-    def _splice(self, tried: Attempt, prompt: list[int], output: Completion) -> Attempt:
-        """Parse, check and splice a synthesis output; what is kept is judged like any response."""
+    def _splice(self, tried: Attempt, prompt: list[int], output: Completion):
+        """Parse, check and splice a synthesis output; what is kept is judged like any response. What becomes of an
+        attempt: its construction, its output, and y_ref or None."""
         wrong, said, trajectory = tried.wrong, self._decode(output.ids), None
         made = construct(
             wrong.ids[:-1] if wrong.finished else wrong.ids,
@@ -248,8 +249,7 @@ class Actor:
             text = made.prefix + made.turn
             reward = self.reward(text, tried.problem)
             trajectory = response(Completion(made.ids, [], True), wrong.prompt, text, reward)
-        syn = response(output, prompt, said, trajectory.reward if trajectory else 0.0)
-        return Attempt(tried.problem, wrong, tried.right, tried.task, made, syn, trajectory)
+        return made, response(output, prompt, said, trajectory.reward if trajectory else 0.0), trajectory
 
     def teach(self, queries: list[int], groups: list[list[Response]], step: int) -> list[list[list[int] | None]]:
         """OPSD's teachers, [Q][K]: the prompt that holds another right response of the group, drawn at random. None for

@@ -264,7 +264,7 @@ class Course:
 
     def __exit__(self, kind, error, trace):
         self.bar.close()
-        if kind is None or kind is parallel.Stopped:  # then all processes are here, and no update is half done
+        if kind in (None, parallel.Stopped, RewardError):  # then all processes are here, and no update is half done
             self.save()
             stopped = f"go on with --resume --out {self.run.folder}" if kind else f"{self.run.folder}/model"
             say(f"saved step {self.done}: {stopped}")

@@ -143,10 +143,12 @@ def kept(file: str, *names: str) -> dict:
 
 
 def told(name: str, mean: float | None, half: float | None = None, sign: str = "") -> str:
-    """A figure, with half of its interval if it has one, as a cell of a table."""
+    """A figure, with half of its interval if it has one, as a cell of a table; with a sign it is a difference, of
+    shares in points."""
     if mean is None:
         return "-"
-    scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, (100, " %"))
+    share = 100, "" if sign else " %"
+    scale, unit = {"generated": (1e-6, " M"), "seconds": (1, ""), "tokens": (1, "")}.get(name, share)
     digits = {"generated": 2, "seconds": 0}.get(name, 1)
     spread = "" if half is None else f" ± {scale * half:.{digits}f}"
     return f"{scale * mean:{sign}.{digits}f}{spread}{unit}"

@@ -8,14 +8,14 @@ end of each run: how many wrong responses of either kind queries with a right on
 constructions is valid.
 """
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import cli
+import checkpoint
 import coldstart
+import config
 import parallel
 import policy
 import toy
@@ -26,9 +26,9 @@ QUERIES = 320  # half of the problems to train on
 def counted(model: Path) -> Counter:
     """Constructions tried and valid of a model's own wrong responses, by whether the last check is mistaken."""
     maker = coldstart.toy_maker(*policy.load(str(model), parallel.device()), m_max=8)  # all that can be tried
-    queries = dict(enumerate(range(QUERIES)))
+    _, attempts = maker.attempts(list(range(QUERIES)), seed=0)
     counts = Counter()
-    for attempt in maker.reflect(queries, maker.sample_groups(queries, 0), 0):
+    for attempt in attempts:
         mistaken = " ok ; \\boxed" in attempt.wrong.text
         counts[mistaken, "tried"] += 1
         counts[mistaken, "valid"] += attempt.construction.outcome == "kept"
@@ -37,13 +37,14 @@ def counted(model: Path) -> Counter:
 
 def main():
     """The program; see the module's docstring."""
-    parser = cli.Parser("Which wrong responses a run of the toy leaves, and which of them can still be rewritten.")
+    parser = config.Parser("Which wrong responses a run of the toy leaves, and which of them can still be rewritten.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs of the toy")
     args = parser.parse_args()
     print("| run | | honest checks: wrong responses, valid | mistaken checks: wrong responses, valid |")
     print("| --- " * 4 + "|")
     for run in args.runs:
-        start = toy.folder(json.loads((run / "config.json").read_text(encoding="utf-8"))["flags"]["model"])
+        with config.bad_input():
+            start = toy.folder(checkpoint.begun(run / "config.json")["model"])
         for name, model in (("start", start), ("end", run / "model")):
             counts = counted(model)
             cells = [
@@ -54,4 +55,4 @@ def main():
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    config.run(main)

@@ -3,7 +3,6 @@
 python bench/kill.py [--kills 20] [--steps 60]      # on the toy, a checkpoint after every step
 """
 
-import argparse
 import os
 import random
 import subprocess
@@ -11,6 +10,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import config
+import toy
 
 ROOT = Path(__file__).parents[1]
 RUN = "--algo tapo --queries 16 --n-pos 1 --n-neg 1 --eval-samples 1 --save-every 1 --keep-trajectories 1".split()
@@ -30,17 +33,22 @@ def steps_of(folder: Path) -> int:
 
 def main():
     """The program; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = config.Parser(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if not (ROOT / toy.COLD_START).exists():
+        config.fail(f"the toy's cold start is not there: python coldstart.py makes it, in {toy.COLD_START}")
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as scratch:
         straight, killed = Path(scratch) / "straight", Path(scratch) / "killed"
-        start = time.monotonic()
-        assert program(*RUN, "--steps", args.steps, "--out", straight).wait() == 0
-        startup, step = 8.0, (time.monotonic() - start - 8.0) / args.steps
+        start, begun = time.monotonic(), program(*RUN, "--steps", args.steps, "--out", straight)
+        while not steps_of(straight) and begun.poll() is None:
+            time.sleep(0.1)
+        startup = time.monotonic() - start
+        assert begun.wait() == 0
+        step = (time.monotonic() - start - startup) / args.steps
         for kill in range(args.kills):
             begun = program(*RUN, "--steps", args.steps, "--out", killed, *(["--resume"] if kill else []))
             time.sleep(startup + rng.uniform(0, 2 * step * args.steps / (args.kills + 1)))
@@ -49,7 +57,7 @@ def main():
             left = sorted(p.name for p in (killed / "checkpoints").glob(".*")) if killed.exists() else []
             print(f"kill {kill + 1}: after {steps_of(killed)} steps; half-written: {left or 'nothing'}", flush=True)
             if not (killed / "config.json").exists():
-                raise SystemExit("the run was killed before it began: the machine is too slow for this bench")
+                config.fail("the run was killed before it began: the machine is too slow for this bench")
         assert program("--resume", "--out", killed, "--steps", args.steps).wait() in (0, 2)  # 2: it had ended
         names = ("model/model.safetensors", "metrics.jsonl")
         same = (straight / names[0]).read_bytes() == (killed / names[0]).read_bytes()
@@ -60,4 +68,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    config.run(main)

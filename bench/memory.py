@@ -6,7 +6,6 @@ Each way runs in a process of its own; extra memory is the peak of that process 
 states are narrow, so that nearly all of the work and memory is the output layer's and the softmax's.
 """
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -14,8 +13,11 @@ import time
 from pathlib import Path
 
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import config
+from policy import Policy
 
 
 def plain(head, hidden_ND, target_N):
@@ -28,16 +30,12 @@ def plain(head, hidden_ND, target_N):
 
 def measure(way: str, tokens: int, vocabulary: int, width: int):
     """Print the extra peak memory in MiB, the seconds, and a checksum of the gradient."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    from policy import Policy
-
     torch.manual_seed(0)
-    config = Qwen3Config(
+    shape = Qwen3Config(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=width, num_hidden_layers=1, head_dim=32,
         num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
-    model = Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(shape)
     hidden_ND = torch.randn(tokens, width, requires_grad=True)
     target_N = torch.randint(vocabulary, (tokens,))
     head, policy = model.get_output_embeddings(), Policy(model)
@@ -53,11 +51,11 @@ def measure(way: str, tokens: int, vocabulary: int, width: int):
 
 def main():
     """The program; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = config.Parser(__doc__)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--way", choices=("chunked", "plain"), help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=("chunked", "plain"), help="measure this way alone, in this process")
     args = parser.parse_args()
     if args.way:
         measure(args.way, args.tokens, args.vocabulary, args.hidden)
@@ -76,4 +74,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    config.run(main)

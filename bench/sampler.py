@@ -11,7 +11,6 @@ the tokens up to a completion's own length count as useful. The bound is the tim
 products.
 """
 
-import argparse
 import random
 import sys
 import time
@@ -21,18 +20,19 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import config
 from sampler import Sampler
 
 
 def make_model(hidden: int, layers: int, vocab: int):
     """An untrained Qwen3 with grouped-query attention; its sampled text means nothing and costs the same."""
     torch.manual_seed(0)
-    config = Qwen3Config(
+    shape = Qwen3Config(
         vocab_size=vocab, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers, head_dim=32,
         num_attention_heads=hidden // 32, num_key_value_heads=max(1, hidden // 64), max_position_embeddings=1024,
         tie_word_embeddings=True, eos_token_id=None, bos_token_id=None, pad_token_id=0, attn_implementation="sdpa",
     )  # fmt: skip
-    return Qwen3ForCausalLM(config).eval()
+    return Qwen3ForCausalLM(shape).eval()
 
 
 def work(rng: random.Random, vocab: int, even: bool):
@@ -81,7 +81,7 @@ def matrix_seconds(model, slots: int, repeats: int = 50) -> float:
 
 def main():
     """The program; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = config.Parser(__doc__)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocab", type=int, default=1024)
@@ -107,4 +107,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    config.run(main)

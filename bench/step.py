@@ -12,13 +12,13 @@ The second comparison is on the toy, from its cold start: seconds of a step over
 over all that pass through the network (forwards of the KL's reference are not counted).
 """
 
-import argparse
 import random
 import statistics
 import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,11 +27,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import data
-import eval as evaluation
-import flags
+import config
 import policy
 import toy
+from data import Problem
 from train import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -48,12 +47,12 @@ def make_tokenizer():
 def make_model():
     """Untrained; no token ends a completion, because none of those sampled is the end token: its logit is -100."""
     torch.manual_seed(0)
-    config = Qwen3Config(
+    shape = Qwen3Config(
         vocab_size=VOCABULARY, hidden_size=128, intermediate_size=384, num_hidden_layers=4, head_dim=32,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
         eos_token_id=1, bos_token_id=None, pad_token_id=0, attn_implementation="sdpa",
     )  # fmt: skip
-    model = Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(shape)
     model.generation_config.eos_token_id = 1
     head = model.lm_head
     model.lm_head = torch.nn.Linear(128, VOCABULARY)  # with a bias
@@ -76,23 +75,26 @@ def reward(text: str) -> float:
 
 def ours(steps: int) -> list[float]:
     """Seconds of each of our steps."""
-    given = ["--algo", "grpo", "--queries", str(PROMPTS), "--k", str(K), "--max-new-tokens", str(LIMIT), "--kl", "0"]
-    args, _ = flags.parse([*given, "--slots", str(PROMPTS * K), "--lr", "1e-6", "--micro-batch-tokens", "4096"])
-    flags.settle(args, is_toy=False)
+    given = {"algo": "grpo", "queries": PROMPTS, "k": K, "max_new_tokens": LIMIT, "slots": PROMPTS * K}
+    settings = config.settle(config.Training, given | {"micro_batch_tokens": 4096, "kl": 0.0, "lr": 1e-6})
+    trainer = Trainer(settings, make_model().eval(), make_tokenizer(), [Problem(text, "0") for text in prompts()])
+    trainer.actor.reward = lambda text, problem: reward(text)
+    sample = trainer.actor.sampler.sample
 
-    def judge(completion, tokenizer, answer, problem):
-        text = tokenizer.decode(completion.ids)
-        return evaluation.Response(problem, text, reward(text) > 0, False, completion.finished, len(completion.ids))
+    def sample_finished(*given, **more):
+        # Every completion is cut at the limit. A cut one gets reward 0 here without the reward being asked, so no
+        # response would have an advantage, and there would be nothing to train on; trl asks its reward of all. So ours
+        # count as finished: then both judge all of them, and train on all but what we leave out in any run, groups of
+        # equal rewards (one in 128 by chance).
+        return [[replace(completion, finished=True) for completion in group] for group in sample(*given, **more)]
 
-    original, evaluation.judge = evaluation.judge, judge
-    trainer = Trainer(args, make_model().eval(), make_tokenizer(), [data.Problem(text, "0") for text in prompts()])
+    trainer.actor.sampler.sample = sample_finished
     seconds = []
     for number in range(steps):
         start = time.perf_counter()
-        figures, _ = trainer.step(number)
+        figures, _, _ = trainer.step(number)
         seconds.append(time.perf_counter() - start)
         assert figures["tokens_sampled"] == PROMPTS * K * LIMIT and 0 < figures["reward_mean"] < 1
-    evaluation.judge = original
     return seconds
 
 
@@ -116,7 +118,7 @@ def trl(steps: int, batch: int) -> list[float]:
         return [reward(text) for text in completions]
 
     with tempfile.TemporaryDirectory() as folder:
-        config = GRPOConfig(
+        options = GRPOConfig(
             output_dir=folder, per_device_train_batch_size=batch, gradient_accumulation_steps=PROMPTS * K // batch,
             num_generations=K, max_completion_length=LIMIT, beta=0.0, learning_rate=1e-6, max_steps=steps,
             use_cpu=True, bf16=False, gradient_checkpointing=False, report_to=[], save_strategy="no",
@@ -124,7 +126,7 @@ def trl(steps: int, batch: int) -> list[float]:
         )  # fmt: skip
         rows = Dataset.from_list([{"prompt": text} for text in prompts()] * steps)
         trainer = GRPOTrainer(
-            model=make_model(), reward_funcs=rewards, args=config, train_dataset=rows,
+            model=make_model(), reward_funcs=rewards, args=options, train_dataset=rows,
             processing_class=make_tokenizer(), callbacks=[Clock()],
         )  # fmt: skip
         trainer.train()
@@ -136,24 +138,24 @@ def trl(steps: int, batch: int) -> list[float]:
 def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
     """Microseconds of a step on the toy for each token generated or trained on; for each token that passes through the
     network, prompts included; and how many are generated or trained on a step."""
-    args, _ = flags.parse(["--algo", algo])
-    flags.settle(args, is_toy=True)
-    trainer = Trainer(args, *policy.load(str(ROOT / toy.COLD_START)), toy.problems()[0])
-    sample, loss, passed = trainer.sampler.sample, trainer.loss, []
+    settings = config.settle(config.Training, {"algo": algo}, toy.SETTINGS)
+    trainer = Trainer(settings, *policy.load(str(ROOT / toy.COLD_START)), toy.problems()[0])
+    sampler, loss, passed = trainer.actor.sampler, trainer.loss, []
+    sample = sampler.sample
 
     def sample_and_count(*given, **more):
         groups = sample(*given, **more)
-        passed.append(trainer.sampler.stats.prefill_tokens + trainer.sampler.stats.decode_tokens)
+        passed.append(sampler.stats.prefill_tokens + sampler.stats.decode_tokens)
         return groups
 
-    def loss_and_count(rows, *given):
-        passed.append(sum(len(r.prompt) + len(r.ids) for r in rows))
-        return loss(rows, *given)
+    def loss_and_count(batch, rows, *given):
+        passed.append(sum(len(batch.rows[i].prompt) + len(batch.rows[i].ids) for i in rows))
+        return loss(batch, rows, *given)
 
-    trainer.sampler.sample, trainer.loss = sample_and_count, loss_and_count
+    sampler.sample, trainer.loss = sample_and_count, loss_and_count
     seconds, tokens = 0.0, 0
     for number in range(steps + 1):
-        figures, _ = trainer.step(number)
+        figures, _, _ = trainer.step(number)
         if not number:
             passed.clear()
             continue
@@ -164,10 +166,12 @@ def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
 
 def main():
     """The program; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = config.Parser(__doc__)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--skip-trl", action="store_true")
     args = parser.parse_args()
+    if args.steps < 2:
+        config.fail("--steps must be at least 2: the first is not counted")
     warnings.filterwarnings("ignore")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     mine = statistics.median(ours(args.steps)[1:])
@@ -178,11 +182,11 @@ def main():
         print("trl, micro-batches of " + ", ".join(f"{batch}: {s:.2f} s" for batch, s in tried.items()))
         print(f"ours takes {mine / theirs:.2f} of trl's time")
     if not (ROOT / toy.COLD_START).exists():
-        raise SystemExit(f"the toy's cold start is not there: python coldstart.py makes it, in {toy.COLD_START}")
+        config.fail(f"the toy's cold start is not there: python coldstart.py makes it, in {toy.COLD_START}")
     for algo in ("grpo", "tapo"):
         each, passed, tokens = toy_cost(algo, 3)
         print(f"on the toy, {algo}: {tokens} tokens a step, {each:.1f} us each; {passed:.1f} us with prompts counted")
 
 
 if __name__ == "__main__":
-    main()
+    config.run(main)

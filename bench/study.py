@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from algorithms import COLUMNS, RUNS, ended, evaluations, keep, kept, markdown, program, side_by_side, told, train, where
+import algorithms
+from algorithms import COLUMNS, RUNS, told
 
 import config
 
@@ -85,7 +86,7 @@ def table(results: dict, at: list[int]) -> str:
             section = ""
         if {*PAIR} <= {*rows}:
             lines.append(["", f"**{' - '.join(PAIR)}**", *differences(*(rows[name] for name in PAIR))])
-    return markdown(lines)
+    return algorithms.markdown(lines)
 
 
 def differences(one: list[dict], two: list[dict]) -> list[str]:
@@ -152,14 +153,14 @@ def main():
     """The program; see the module's docstring and --help."""
     args = flags().parse_args()
     if args.table:
-        results = kept(args.table, "where", "seeds", "evaluations")
+        results = algorithms.kept(args.table, "where", "seeds", "evaluations")
     else:
         check(args)
         results = made(args)
     seeds = " ".join(map(str, results["seeds"]))
     print(f"seeds {seeds}, mean ± half of the 95 % interval; {results['where']}\n\n{table(results, args.at)}")
     if args.keep:
-        keep(f"{args.keep}.json", results)
+        algorithms.keep(f"{args.keep}.json", results)
         draw(f"{args.keep}.png", results["evaluations"])
 
 
@@ -174,8 +175,8 @@ def made(args) -> dict:
     threads = max(1, (os.cpu_count() or 1) // max(1, min(args.jobs, len(todo))))  # a single seed gets all cores
     for seed in todo:
         command = ["coldstart.py", "--out", starts[seed], "--seed", seed, *plain]
-        work[seed] = partial(program, starts[seed], command, processes, threads)
-    side_by_side(args.jobs, work, processes)
+        work[seed] = partial(algorithms.program, starts[seed], command, processes, threads)
+    algorithms.side_by_side(args.jobs, work, processes)
 
     runs = {str(rate): f"--algo grpo --lr {rate}" for rate in args.rates or ()}
     runs = runs or {name: f"{RUNS[name]} --lr {args.lr or RATE}" for name in ("GRPO", "TAPO", *args.also)}
@@ -184,12 +185,14 @@ def made(args) -> dict:
               for name, flags in runs.items() for seed in args.seeds}  # fmt: skip
     work = {}
     for (name, seed), place in places.items():
-        if not ended(place, lengths[name]):
+        if not algorithms.ended(place, lengths[name]):
             given = f"--model {starts[seed]} --data toy --seed {seed} --eval-every {EVERY} {runs[name]}"
-            work[name, seed] = partial(train, place, lengths[name], given, processes)
-    side_by_side(args.jobs, work, processes)
-    found = {name: [upto(evaluations(places[name, seed]), lengths[name]) for seed in args.seeds] for name in runs}
-    return {"where": where(places.values()), "seeds": args.seeds, "evaluations": found}
+            work[name, seed] = partial(algorithms.train, place, lengths[name], given, processes)
+    algorithms.side_by_side(args.jobs, work, processes)
+    found: dict[str, list[list[dict]]] = {name: [] for name in runs}
+    for (name, _), place in places.items():
+        found[name].append(upto(algorithms.evaluations(place), lengths[name]))
+    return {"where": algorithms.where(places.values()), "seeds": args.seeds, "evaluations": found}
 
 
 if __name__ == "__main__":

@@ -6,17 +6,23 @@ PYTHONPATH=.:tests torchrun --nproc-per-node N tests/ranks.py OUT FLAGS...
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from test_train import batch_of, made_up, toy_trainer
 
 import checkpoint
 import parallel
+from rollouts import RewardError
 from tapo import REF
 
 
 def parity(text, problem) -> bool:
     """A reward that an untrained model earns half of the time: for --reward."""
     return sum(map(int, filter(str.isdecimal, text.split()))) % 2 == 0
+
+
+def fails(text, problem):
+    raise RewardError("one rank's reward failed")
 
 
 def whole(tensors) -> torch.Tensor:
@@ -52,7 +58,9 @@ def main(out: str, *flags: str):
     sampler, asked = trainer.actor.sampler, []
     sample, sampler.eos_ids = sampler.sample, frozenset(range(0, 120, 5))  # an untrained model would seldom end
     sampler.sample = lambda prompts, *more, **options: asked.append(prompts) or sample(prompts, *more, **options)
-    figures.append(trainer.step(3)[0])
+    stepped, attempts, trained = trainer.step(3)
+    assert all(any(attempt.wrong is row for row in trained.rows) for attempt in attempts)  # no copy of a record
+    figures.append(stepped)
     asked = parallel.gather(asked)
 
     folder = Path(out + ".checkpoints")
@@ -72,6 +80,9 @@ def main(out: str, *flags: str):
     figures.append(trainer.update(last, 5))  # with the restored moments
     found = {"gradients": gradients, "weights": weights, "last": whole(trainer.model.parameters())}
     found |= {"figures": figures, "asked": asked, "ots": [last.weights[i] for i in last.of(REF)]}
+    with pytest.raises(RewardError, match="one rank's"):  # all of them end alike
+        trainer.actor.reward = fails if parallel.rank() == 0 else trainer.actor.reward
+        trainer.step(6)
     if parallel.rank() == 0:
         torch.save(found, out)
     parallel.stop()

@@ -48,8 +48,8 @@ class Script:
 
     def sample(self, prompts, n, *, max_new_tokens, temperature, seed, progress):
         if progress == "constructions":
-            texts, said = self.actor.tokenizer.batch_decode(prompts), []
-            for text in texts:
+            said = []
+            for text in map(self.actor.tokenizer.decode, prompts):
                 question, rest = text.removeprefix("<user> ").removesuffix(" <assistant>").split(" wrong ")
                 said.append([self.completion(self.construct(question, *rest.split(" right ")))])
             return said
@@ -92,8 +92,7 @@ class Scripted:
         """(response, its advantage, its teacher) of each row of these groups: all, or those of the query that got so
         many right responses."""
         batch, counts = self.batch, {tuple(p): count for p, count in zip(self.actor.prompts, RIGHT)}
-        columns = zip(batch.rows, batch.advantage_B.tolist(), batch.teachers)
-        rows = [row for row, group in zip(columns, batch.group_B[:-1].tolist()) if group in groups]
+        rows = [(batch.rows[i], batch.advantage[i], batch.teachers[i]) for group in groups for i in batch.of(group)]
         return [row for row in rows if right in (None, counts.get(tuple(row[0].prompt)))]
 
     def advantages(self, group, right):

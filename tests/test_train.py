@@ -319,6 +319,36 @@ def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_the_reward_is_a_file_of_the_user_s(real_path, tmp_path, monkeypatch, capsys):
+    """It decides what is right, in training and in evaluation; where it fails, file and line are told."""
+    rewards = tmp_path / "rewards.py"
+    rewards.write_text(
+        "from verifier import verify\n\n\n"
+        "def contrary(text, problem):\n    return 0.5 * (not verify(text, problem.answer))\n\n\n"
+        "def broken(text, problem):\n    return len(text) / 0\n\n\n"
+        "def endless(text, problem):\n    return float('inf')\n"
+    )
+    model, problems = real_path / "model", real_path / "problems.jsonl"
+    given = ["--model", model, "--data", problems, "--eval-data", problems, "--algo", "grpo", "--steps", 1]
+    given += ["--queries", 3, "--max-new-tokens", 30, "--eval-samples", 8]
+    run_train(monkeypatch, capsys, *given, "--out", tmp_path / "usual")
+    run_train(monkeypatch, capsys, *given, "--out", tmp_path / "contrary", "--reward", f"{rewards}:contrary")
+    [[usual, contrary]] = zip(*(checkpoint.read(tmp_path / run / "metrics.jsonl") for run in ("usual", "contrary")))
+    assert 0 < usual["accuracy"] < 1 and contrary["cut"] == usual["cut"]
+    assert contrary["accuracy"] == pytest.approx(1 - usual["cut"] - usual["accuracy"])
+    assert contrary["reward_mean"] == pytest.approx(0.5 * contrary["accuracy"])
+    usual, contrary = (checkpoint.read(tmp_path / run / "evaluations.jsonl")[0] for run in ("usual", "contrary"))
+    assert contrary["pass@1"] == pytest.approx(1 - usual["cut"] - usual["pass@1"])
+
+    def says(name):
+        return refused(monkeypatch, capsys, *given, "--out", tmp_path / name, "--reward", f"{rewards}:{name}")
+
+    assert says("broken").endswith(f":broken: ZeroDivisionError: division by zero ({rewards}, line 9)")
+    assert "it gave inf, not a finite number" in says("endless")
+    assert "has no attribute 'absent'" in says("absent") and not (tmp_path / "absent").exists()
+    assert "name a Python file that exists" in refused(monkeypatch, capsys, *given, "--reward", "nowhere.py:reward")
+
+
 def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("precious\n")
