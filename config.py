@@ -64,7 +64,7 @@ class Objective:
 
     algo: str = flag("tapo", "grpo is the same loop without constructed trajectories; opsd distils from the policy "
         "itself with a right response in its context; sft learns the right constructed trajectories by likelihood, "
-        "without policy gradient", choices=("tapo", "grpo", "opsd", "sft"))
+        "without policy gradient")
     lam: float = flag(1.0, "lambda, the weight of the constructed trajectories' loss; 0, and --mu 0, is GRPO",
         zero=True)
     ref_baseline: str = flag("query", "what a constructed trajectory's reward is compared with: query, its query's "
@@ -157,19 +157,6 @@ class Training(NamedTuple):
     optimiser: Optimiser
     keeping: Keeping
 
-    def check(self):
-        """Raises ValueError with a sentence about parts that contradict each other."""
-        algo, k, s = self.objective.algo, self.sampling.k, self.selection
-        if k < 2:
-            raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
-        parts = {"no_dae": self.objective, "no_ots": self.objective, "no_dcs": s, "full_reconstruction": s}
-        for name, part in parts.items():
-            if getattr(part, name) and algo != "tapo":
-                raise ValueError(f"{flag_of(name)} takes a part of TAPO away: use it with --algo tapo")
-        if algo in ("tapo", "sft") and not s.no_dcs and k < s.n_pos + s.n_neg:
-            raise ValueError(f"--k {k} is less than --n-pos {s.n_pos} plus --n-neg {s.n_neg}, so no query could ever "
-                             "be reflected on: raise --k or lower the others")
-
 
 # -------------------------------------------------------------------------------------- the parts of the other programs
 
@@ -255,9 +242,9 @@ class Parser(argparse.ArgumentParser):
         fail(f"{message} (see --help)")
 
 
-def read(kind: type, description: str, toy: dict, argv: list[str] | None = None) -> dict:
+def read(kind: type, description: str, toy: dict, argv: list[str] | None = None, **choices) -> dict:
     """The command line of a program whose settings are `kind`: the flags that were given. `toy`: toy.SETTINGS, the
-    defaults that are others there, to tell them."""
+    defaults that are others there, to tell them. `choices`: of settings whose values a table of the program names."""
     parser = Parser(description)
     for part in parts_of(kind).values():
         group, hints = parser.add_argument_group(part.__doc__), get_type_hints(part)
@@ -270,6 +257,7 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None)
                 text += f" (default: {shown})"
             if plain is not bool:
                 reads = {"type": plain, "required": default is MISSING} | one.metadata["more"]
+                reads |= {"choices": tuple(choices[one.name])} if one.name in choices else {}
                 if not reads.keys() & {"metavar", "choices"}:
                     reads["metavar"] = {int: "N", float: "X"}.get(plain, one.name.upper())
             kept = {"dest": one.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}

@@ -48,8 +48,8 @@ def group_moments(rewards_QK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 def sequence_coefficients(lengths: list[int], average: str, max_tokens: int, over: list[int] | None = None):
     """What a token of each response counts in the step's loss, float32 [len(lengths)].
 
-    The average is taken over the n responses of lengths `over` (by default `lengths`): those of the WHOLE step, over
-    all micro-batches and ranks.
+    The average is taken over the n responses of lengths `over` (by default `lengths`): all those of the optimiser step,
+    whatever its micro-batches and ranks.
 
     token     1 / sum(over)          every token alike: long responses weigh more (DAPO)
     sequence  1 / (n * length_i)     every response alike: a token of a long one counts less (the GRPO paper)
@@ -98,6 +98,7 @@ class GRPO:
     """The algorithm, as train.py asks for it: what it needs beside G_orig, its advantages, its loss. The others are
     objects with the same methods."""
 
+    ablations = ()  # the settings that take a part of it away
     constructs = False  # whether it needs constructed trajectories, G_ref
     outputs = False  # whether it learns from the outputs that those were made of, G_syn
     teaches = False  # whether it needs a teacher's prompt for each response
@@ -112,7 +113,8 @@ class GRPO:
         return []
 
     def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
-        """Advantages [Q, K] of G_orig and [M] of G_ref. taught_QK: which responses have a teacher."""
+        """Advantages [Q, K] of G_orig and [M] of G_ref. taught_QK: which responses have a teacher. What has none (0) is
+        not trained on; it still counts in the loss's denominator, and with --kl in the KL."""
         return group_advantages(rewards_QK), torch.zeros_like(ref_rewards_M)
 
     def forward(self, network, prompts, teachers, responses, temperature: float):
@@ -124,7 +126,7 @@ class GRPO:
         return torch.ones_like(logprobs_N)
 
     def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a micro-batch, and its parts, detached, for the metrics."""
+        """A micro-batch's loss; detached, for the metrics, its parts of loss_orig, loss_ref, loss_syn and clipped."""
         clip = self.settings.clip_low, self.settings.clip_high
         token_loss_N, clipped_N = clipped_surrogate(tokens.logprobs, tokens.old, tokens.advantages, *clip)
         loss = (tokens.coefficients * token_loss_N).sum()

@@ -83,7 +83,7 @@ def _kl(p_CV, q_CV):
 class OPSD:
     """The algorithm, as train.py asks for it (grpo.GRPO says what each part means)."""
 
-    constructs, outputs, teaches = False, False, True
+    ablations, constructs, outputs, teaches = (), False, False, True
     network = StudentTeacher
 
     def __init__(self, settings, selection=None):

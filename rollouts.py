@@ -42,7 +42,7 @@ Reward = Callable[[str, Problem], float]
 class Response(Completion):
     """A completion, judged. A constructed trajectory is one that was never sampled: it has no log-probabilities."""
 
-    query: int  # which of its set or its step it answers
+    query: int  # of its problem: the number among the step's queries; in an evaluation, in the set
     prompt: list[int]
     text: str
     reward: float
@@ -116,7 +116,8 @@ def _where(error: Exception, file: str) -> str:
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(error, SyntaxError):
         return f"{said} ({file}, line {error.lineno})"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
     return f"{said} ({file}, line {lines[-1]})" if lines else said
 
 

@@ -13,7 +13,7 @@ which responses are worth it (DCS), what a constructed one is worth (DAE), and h
 
 Ours, not the paper's:
 1. Which baseline measures G_ref is an option. The paper normalises within G_ref; what is at hand does not say whether
-   that is a query's constructions or the step's. Our default is neither reading (see `reference_advantages`).
+   that is a query's constructions or the step's. Our default is neither reading (see `reflective_advantages`).
 2. Eligible wrong responses are drawn at random when there are more than m_max (the paper does not say).
 3. All losses divide by the size of G_orig (the paper does not say). So a construction always counts like a sampled
    response; were L_ref an average of its own, the one construction of a poor step would push like all of G_orig.
@@ -49,7 +49,7 @@ def select_candidates(
     return candidates
 
 
-def reference_advantages(
+def reflective_advantages(
     ref_rewards_M: torch.Tensor, ref_query_M: torch.Tensor, rewards_QK: torch.Tensor, baseline: str
 ) -> torch.Tensor:
     """Advantages [M] of the constructed trajectories, apart from G_orig (decoupled advantage estimation).
@@ -137,8 +137,10 @@ def tapo_loss(
 
 
 class TAPO(GRPO):
-    """The algorithm, as train.py asks for it. Each ablation is the line that begins with its name."""
+    """The algorithm, as train.py asks for it. An ablation is one line of `select`, `advantages` or `weights`; full
+    reconstruction is `verbatim=False` in reflect.construct."""
 
+    ablations = ("no_dcs", "no_dae", "no_ots", "full_reconstruction")
     constructs = True
 
     @property
@@ -157,7 +159,7 @@ class TAPO(GRPO):
         if self.settings.no_dae:
             return contaminated_advantages(rewards_QK, ref_rewards_M, ref_query_M)
         baseline = self.settings.ref_baseline
-        return group_advantages(rewards_QK), reference_advantages(ref_rewards_M, ref_query_M, rewards_QK, baseline)
+        return group_advantages(rewards_QK), reflective_advantages(ref_rewards_M, ref_query_M, rewards_QK, baseline)
 
     def weights(self, logprobs_N, entropy_N):
         """OTS; without it, every token counts alike."""
@@ -175,7 +177,7 @@ class TAPO(GRPO):
 class SFT(TAPO):
     """The paper's ablation "SFT on the same trajectories": the likelihood of the right ones, no policy gradient."""
 
-    outputs = False
+    ablations, outputs = (), False
 
     def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
         """What is learnt from: of G_ref what is right, of G_orig nothing."""

@@ -4,7 +4,7 @@
     torchrun --standalone --nproc-per-node 8 train.py --model PATH --data FILE.jsonl    # any transformers causal LM
     torchrun ... train.py --resume --out runs/NAME                    # go on where a run was stopped or killed
 
-One step, as in the paper:
+One step, as README.md explains it:
 
     1. sample K responses to each of Q queries, judge them: G_orig                             (rollouts.py)
     2. select pairs (y-, y+) of queries that are neither mastered nor out of reach             (tapo.py)
@@ -13,9 +13,9 @@ One step, as in the paper:
     5. one pass over all tokens: log-probabilities, OTS weights, clipped surrogates, gradient  (policy.py, tapo.py)
     6. one optimiser step, or with --epochs and --minibatches several
 
-The other algorithms are the same loop with another object of OBJECTIVES: GRPO without parts 2 and 3; OPSD, too, with
-the divergence from a teacher as its loss (opsd.py); SFT with the log-likelihood of the right constructions. All divide
-by the size of G_orig, all keep --kl. An ablation is one line where TAPO decides (tapo.TAPO).
+The other algorithms are the same loop with another class of OBJECTIVES: GRPO skips steps 2 and 3; so does OPSD, whose
+loss is a divergence from a teacher (opsd.py); SFT's is the log-likelihood of the right constructions. All divide by the
+size of G_orig, all keep --kl. An ablation is one line where TAPO decides (tapo.TAPO).
 
 With one optimiser step a batch the old log-probabilities are the policy's own and the clip never acts; with several
 they are taken before the first, and so are the OTS weights.
@@ -51,8 +51,8 @@ MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
 
 
 class Trainer:
-    """A policy that learns. The model stays in evaluation mode: dropout would part the trainer's log-probabilities from
-    the sampler's."""
+    """A policy that learns. The model stays in evaluation mode: dropout would make the trainer's log-probabilities
+    differ from the sampler's."""
 
     def __init__(self, settings: config.Training, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
         """Raises ValueError when a prompt does not fit."""
@@ -108,8 +108,8 @@ class Trainer:
         return Batch(orig, ref, syn, advantages, [teacher for group in teachers_QK for teacher in group])
 
     def update(self, batch: Batch, number: int) -> dict:
-        """Optimiser steps on L_GRPO(G_orig) + lambda * L_ref(G_ref) + mu * L_GRPO(G_syn) (+ kl * KL on G_orig): one, or
-        in each of --epochs passes one on each of --minibatches parts of the queries. Returns its metrics."""
+        """Optimiser steps on the objective's loss (TAPO's: tapo.tapo_loss) plus kl * KL on G_orig: one, or in each of
+        --epochs passes one on each of --minibatches parts of the queries. Returns its metrics."""
         s, tally = self.settings.optimiser, metrics.Tally()
         for group in self.optimizer.param_groups:
             group["lr"] = s.lr * min(1.0, (number + 1) / s.warmup)
@@ -130,16 +130,16 @@ class Trainer:
         average, limit = self.settings.objective.average, self.settings.sampling.max_new_tokens
         for i, coefficient in zip(rows, sequence_coefficients(lengths, average, limit, over).tolist()):
             batch.coefficient[i] = coefficient
-        needed = {REF, ORIG} if self.reference else {REF}  # for its OTS weights; for its KL
+        needed = {REF} | ({ORIG} if self.reference else set())  # REF: its OTS weights are logged; ORIG: its KL
         pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
         for mine, together in self.micro_batches(batch, pushing):
             with_reference = self.reference and any(batch.group[rows[0]] == ORIG for rows in together)
             loss = self.loss(batch, mine, with_reference, tally)
-            (loss * parallel.size()).backward()  # FSDP averages over processes; the loss is a sum
+            (loss * parallel.size()).backward()  # 5. FSDP averages over processes; the loss is a sum
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimiser.max_grad_norm)
         norm = parallel.whole(norm).item()
         if math.isfinite(norm):
-            self.optimizer.step()
+            self.optimizer.step()  # 6
         self.optimizer.zero_grad()
         return norm
 
@@ -323,6 +323,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     held_out = problems_of(measured, held_out=True) if measured else []
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
+    check(settings)
     if name == "toy":
         make_toy_coldstart(settings, problems)
     model, tokenizer = policy.load(toy.folder(name))
@@ -336,8 +337,23 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     return trainer, run, held_out, begin(trainer, run, held_out)
 
 
+def check(settings: config.Training):
+    """Raises ValueError with a sentence about settings that contradict each other."""
+    k, s, kind = settings.sampling.k, settings.selection, OBJECTIVES[settings.objective.algo]
+    if k < 2:
+        raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
+    for name in TAPO.ablations:
+        if config.flat(settings)[name] and name not in kind.ablations:
+            raise ValueError(f"{config.flag_of(name)} takes a part of TAPO away: use it with --algo tapo")
+    if kind.constructs and not s.no_dcs and k < s.n_pos + s.n_neg:
+        raise ValueError(
+            f"--k {k} is less than --n-pos {s.n_pos} plus --n-neg {s.n_neg}, so no query could ever be reflected on: "
+            "raise --k or lower the others"
+        )
+
+
 def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
-    """Have the first process make the toy's cold start, if it is not there: after a look for what is wrong."""
+    """Have the first process make the toy's cold start, if it is not there, once the settings are known to be good."""
     if parallel.rank() == 0:
         constructs = OBJECTIVES[settings.objective.algo].constructs
         Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, constructs=constructs)
@@ -368,7 +384,7 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
 def main():
     """The program; see the module's docstring and --help."""
     text = "Train a language model with TAPO, or its baselines, on problems with verifiable answers."
-    given = config.read(config.Training, text, toy.SETTINGS)
+    given = config.read(config.Training, text, toy.SETTINGS, algo=OBJECTIVES)
     parallel.start()
     with config.bad_input():
         trainer, run, held_out, done = set_up(given)
