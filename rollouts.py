@@ -210,6 +210,8 @@ class Actor:
         self, queries: list[int], groups: list[list[Response]], pairs: list[tuple[int, int, int]], step: int
     ) -> list[Attempt]:
         """G_ref and G_syn: what becomes of each pair (query, index of y-, index of y+) of `groups`."""
+        if not pairs:
+            return []
         attempts = []
         for query, negative, positive in pairs:
             problem, wrong, right = self.problems[queries[query]], groups[query][negative], groups[query][positive]

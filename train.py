@@ -109,7 +109,7 @@ class Trainer:
 
     def update(self, batch: Batch, number: int) -> dict:
         """Optimiser steps on the objective's loss (TAPO's: tapo.tapo_loss) plus kl * KL on G_orig: one, or in each of
-        --epochs passes one on each of --minibatches parts of the queries. Returns its metrics."""
+        --epochs passes one on each of --minibatches parts of the queries. For a batch once. Returns its metrics."""
         s, tally = self.settings.optimiser, metrics.Tally()
         for group in self.optimizer.param_groups:
             group["lr"] = s.lr * min(1.0, (number + 1) / s.warmup)

@@ -55,13 +55,13 @@ def main(out: str, *flags: str):
     figures.append(trainer.update(batch_of((still, [0.0] * len(advantages))), 2))  # nobody has anything to push
     trainer.update(batch(), 9)
 
-    sampler, asked = trainer.actor.sampler, []
+    sampler, calls = trainer.actor.sampler, []
     sample, sampler.eos_ids = sampler.sample, frozenset(range(0, 120, 5))  # an untrained model would seldom end
-    sampler.sample = lambda prompts, *more, **options: asked.append(prompts) or sample(prompts, *more, **options)
+    sampler.sample = lambda prompts, *more, **options: calls.append(prompts) or sample(prompts, *more, **options)
     stepped, attempts, trained = trainer.step(3)
     assert all(any(attempt.wrong is row for row in trained.rows) for attempt in attempts)  # no copy of a record
     figures.append(stepped)
-    asked = parallel.gather(asked)
+    asked = parallel.gather([*calls])
 
     folder = Path(out + ".checkpoints")
     checkpoint.save(folder, 4, trainer.model, trainer.tokenizer, trainer.optimizer)

@@ -1,7 +1,7 @@
 """Every side of the comparison: what each algorithm and each ablation changes in a step, and nothing else."""
 
 import copy
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ import toy
 from grpo import GRPO
 from opsd import divergence
 from sampler import Completion
-from tapo import ORIG, REF, SYN, contaminated_advantages, reference_advantages
+from tapo import ORIG, REF, SYN, contaminated_advantages, reflective_advantages
 from train import OBJECTIVES, Trainer
 
 PROBLEMS = toy.problems()[0][:3]
@@ -63,14 +63,12 @@ class Script:
 
 class Scripted:
     """A step of an untrained toy model whose responses are scripted: its figures, its attempts, and the batch that it
-    was trained on, with the gradient. `algo` is a name that the command line does not know."""
+    was trained on, with the gradient."""
 
-    def __init__(self, *argv, construct=rewritten, algo=None):
+    def __init__(self, *argv, construct=rewritten):
         settings = toy_settings(
             "--queries", "3", "--k", "4", "--n-pos", "1", "--kl", "0", "--max-grad-norm", "1e9", *argv
         )
-        if algo:
-            settings = settings._replace(objective=replace(settings.objective, algo=algo))
         torch.manual_seed(0)
         self.trainer = Trainer(settings, toy.model(), toy.tokenizer(), list(PROBLEMS))
         self.actor = self.trainer.actor
@@ -129,7 +127,7 @@ def test_contamination_by_hand():
     # query 3: 0 0 0 0 with 1, mean 1/5, deviation 2/5: its own responses are punished because of the construction
     assert orig[3].tolist() == pytest.approx([-0.5] * 4, abs=1e-4)
     assert ref.tolist() == pytest.approx([1, 2, low, 1], abs=1e-4)
-    apart = reference_advantages(ref_rewards, query, rewards, "query")
+    apart = reflective_advantages(ref_rewards, query, rewards, "query")
     assert apart.tolist() == pytest.approx([3**0.5, 0, -1, 3**0.5], abs=1e-4)
 
 
@@ -248,7 +246,7 @@ class RejectionSampling(GRPO):
 
 def test_another_algorithm_is_an_object_and_an_entry_in_a_table(monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "rejection", RejectionSampling)
-    made, expected = Scripted(algo="rejection"), 0.0
+    made, expected = Scripted("--algo", "rejection"), 0.0
     assert [made.advantages(ORIG, count) for count in RIGHT] == [[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]]
     for row, _, _ in made.rows(ORIG):
         if row.correct:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo import clipped_surrogate, group_advantages, k3_kl, sequence_coefficients
-from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reference_advantages, select_candidates, tapo_loss
+from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reflective_advantages, select_candidates, tapo_loss
 
 SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
 
@@ -158,20 +158,19 @@ def test_a_query_s_draws_depend_on_the_seed_and_its_number_alone():
     assert select_candidates([mixed] * 3, 2, 4, 2, "3 7") == beside != select_candidates([mixed] * 3, 2, 4, 2, "3 8")
 
 
-def test_reference_advantages_by_hand():
+def test_reflective_advantages_by_hand():
     rewards = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     ref_rewards, query = torch.tensor([1.0, 0.0, 1.0, 1.0]), torch.tensor([0, 0, 1, 1])
-    own = reference_advantages(ref_rewards, query, rewards, "query")
+    own = reflective_advantages(ref_rewards, query, rewards, "query")
     assert own.tolist() == pytest.approx([0.75 / 3**0.5 * 4, -0.25 / 3**0.5 * 4, 1.0, 1.0], abs=1e-4)
-    group = reference_advantages(ref_rewards, query, rewards, "group")
+    group = reflective_advantages(ref_rewards, query, rewards, "group")
     assert group.tolist() == pytest.approx([1.0, -1.0, 0.0, 0.0], abs=1e-4)
     assert group.tolist()[2:] == [0.0, 0.0]
-    batch = reference_advantages(ref_rewards, query, rewards, "batch")
+    batch = reflective_advantages(ref_rewards, query, rewards, "batch")
     assert batch.tolist() == pytest.approx(plain_advantages([1.0, 0.0, 1.0, 1.0]), abs=1e-4)
+    nothing = torch.tensor([]), torch.tensor([], dtype=torch.long)
     for baseline in ("query", "group", "batch"):
-        assert reference_advantages(torch.tensor([]), torch.tensor([], dtype=torch.long), rewards, baseline).shape == (
-            0,
-        )
+        assert reflective_advantages(*nothing, rewards, baseline).shape == (0,)
 
 
 def test_synthesis_outputs_are_a_group_of_their_own():

@@ -27,7 +27,10 @@ from verifier import verify
 
 def toy_settings(*argv) -> config.Training:
     """The settings of train.py on the toy, with these flags given."""
-    return config.settle(config.Training, config.read(config.Training, "", toy.SETTINGS, list(argv)), toy.SETTINGS)
+    given = config.read(config.Training, "", toy.SETTINGS, list(argv), algo=train.OBJECTIVES)
+    settings = config.settle(config.Training, given, toy.SETTINGS)
+    train.check(settings)
+    return settings
 
 
 def toy_trainer(*argv, seed=0, problems=None):
