@@ -97,7 +97,7 @@ def begin(file: Path, settings: dict, free: Iterable[str] = ()):
     if others := [name for name in now if now[name] != before.get(name) and name not in free]:
         others = [f"{name} {before.get(name)}, not {now[name]}" for name in others]
         raise ValueError(
-            f"{file.parent} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
+            f"{file} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
         )
 
 

@@ -344,10 +344,10 @@ def learn(settings: ColdStart, folder: Path):
 
 def cold_start(given: dict):
     """Examples, then fine-tuning, each from where it was."""
-    if not given.get("data") or not given.get("out"):
-        raise ValueError("--model needs --data, the problems, and --out, the folder to write")
     if given.get("plain"):
         raise ValueError("--plain is for the toy: any other model without a cold start goes to train.py as it is")
+    if not given.get("data") or not given.get("out"):
+        raise ValueError("--model needs --data, the problems, and --out, the folder to write")
     is_toy = toy.speaks(policy.load_tokenizer(given["model"]))
     settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
     folder = Path(settings.making.out)

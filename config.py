@@ -271,7 +271,8 @@ def settle(kind: type, given: dict, otherwise: dict | None = None):
     made = {}
     for name, part in parts_of(kind).items():
         values = (otherwise or {}).get(part.__name__, {}) | given
-        made[name] = part(**{one.name: values.get(one.name, one.default) for one in fields(part)})
+        values = {one.name: values.get(one.name, one.default) for one in fields(part)}
+        made[name] = part(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
         for one in fields(part):
             _check_number(one, getattr(made[name], one.name))
     settings = kind(**made) if "" not in made else made[""]

@@ -92,11 +92,14 @@ def load_reward(place: str | None) -> Reward:
     file, _, name = place.rpartition(":")
     if not file.endswith(".py") or not Path(file).is_file() or not name:
         raise RewardError(f"--reward {place}: name a Python file that exists and a function in it, FILE.py:FUNCTION")
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("reward", file))
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(f"reward {file}", file))
+    sys.modules[spec.name] = module  # a dataclass looks its module up there
     try:
         spec.loader.exec_module(module)
         function = getattr(module, name)
-    except Exception as error:
+        if not callable(function):
+            raise TypeError(f"{name} is no function")
+    except (Exception, SystemExit) as error:
         raise RewardError(f"--reward {place}: {_where(error, file)}") from None
 
     def reward(text: str, problem: Problem) -> float:
@@ -104,7 +107,7 @@ def load_reward(place: str | None) -> Reward:
             value = function(text, problem)
             if not math.isfinite(value):
                 raise ValueError(f"it gave {value}, not a finite number")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RewardError(f"--reward {place}: {_where(error, file)}") from None
         return float(value)
 
@@ -113,9 +116,10 @@ def load_reward(place: str | None) -> Reward:
 
 def _where(error: Exception, file: str) -> str:
     """An error in one sentence, with the last line of `file` that led to it."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if isinstance(error, SyntaxError):
-        return f"{said} ({file}, line {error.lineno})"
+    told = str(error.msg) if isinstance(error, SyntaxError) else str(error)  # str() of a SyntaxError adds its place
+    said = f"{type(error).__name__}: {' '.join(told.split())}"
+    if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # `file`, or one that it imports
+        return f"{said} ({error.filename}, line {error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
     return f"{said} ({file}, line {lines[-1]})" if lines else said

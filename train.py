@@ -339,7 +339,9 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
 
 def check(settings: config.Training):
     """Raises ValueError with a sentence about settings that contradict each other."""
-    k, s, kind = settings.sampling.k, settings.selection, OBJECTIVES[settings.objective.algo]
+    k, s, kind = settings.sampling.k, settings.selection, OBJECTIVES.get(settings.objective.algo)
+    if not kind:
+        raise ValueError(f"--algo {settings.objective.algo}: there are {', '.join(OBJECTIVES)}")
     if k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
     for name in TAPO.ablations:

@@ -40,11 +40,11 @@ def main():
     parser = config.Parser("Which wrong responses a run of the toy leaves, and which of them can still be rewritten.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs of the toy")
     args = parser.parse_args()
+    with config.bad_input():
+        starts = [toy.folder(checkpoint.begun(run / "config.json")["model"]) for run in args.runs]
     print("| run | | honest checks: wrong responses, valid | mistaken checks: wrong responses, valid |")
     print("| --- " * 4 + "|")
-    for run in args.runs:
-        with config.bad_input():
-            start = toy.folder(checkpoint.begun(run / "config.json")["model"])
+    for run, start in zip(args.runs, starts):
         for name, model in (("start", start), ("end", run / "model")):
             counts = counted(model)
             cells = [

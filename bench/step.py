@@ -145,7 +145,8 @@ def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
 
     def sample_and_count(*given, **more):
         groups = sample(*given, **more)
-        passed.append(sampler.stats.prefill_tokens + sampler.stats.decode_tokens)
+        if groups:  # to sample nothing leaves the stats of the call before
+            passed.append(sampler.stats.prefill_tokens + sampler.stats.decode_tokens)
         return groups
 
     def loss_and_count(batch, rows, *given):

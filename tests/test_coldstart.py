@@ -286,6 +286,8 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
     assert "needs --data" in says("--out", tmp_path / "a")
     assert "--plain is for the toy" in says("--out", tmp_path / "a", "--plain")
     assert "--lr must be above 0" in says("--data", problems, "--out", tmp_path / "a", "--lr", "nan")
+    assert "a Python file that exists" in says("--data", problems, "--out", tmp_path / "a", "--reward", "absent.py:f")
+    assert not (tmp_path / "a").exists()
     assert "no cold start was begun there" in says("--data", problems, "--out", real / "model")
     assert "context holds 2048" in says("--data", problems, "--out", tmp_path / "a", "--max-new-tokens", 2048)
     said = says("--data", problems, "--out", tmp_path / "few", *SIZES, "--k", 2)

@@ -117,6 +117,11 @@ def test_a_turn_that_y_wrong_holds_itself_does_not_count():
     assert turn_position(wrong, "36 + 8 = 44. Wait, 8 is low. So 10.") == "no_turn"
 
 
+def test_letters_that_grow_in_lower_case_move_no_position():
+    wrong, rewritten = "\u0130\u0130\u0130 = 5. So it is 5.", "\u0130\u0130\u0130 = 5. Wait, it is 6."
+    assert rewritten[turn_position(wrong, rewritten) :] == "Wait, it is 6."
+
+
 def test_limits_and_unfinished_outputs():
     functions = TOKENIZERS[340]
     ids, good = functions["encode"](Y_WRONG), output(Y_WRONG[:23] + " Wait, no. \\boxed{10}")

@@ -103,3 +103,29 @@ def test_bad_input(given, tmp_path, monkeypatch, capsys):
     assert "was begun with weights" in says("--model", tmp_path / "other")
     (tmp_path / "model").rename(tmp_path / "moved")
     run(monkeypatch, Scripted(respond), *given, "--model", tmp_path / "moved")
+    (tmp_path / "kept.config.json").unlink()  # what the estimates were made with is not known any more
+    before = (tmp_path / "kept.estimates.jsonl").read_bytes()
+    assert "kept.config.json" in says("--model", tmp_path / "moved", "-n", 4)
+    assert (tmp_path / "kept.estimates.jsonl").read_bytes() == before
+
+
+def test_the_reward_decides_what_is_right(given, tmp_path, monkeypatch, capsys):
+    rewards = tmp_path / "rewards.py"
+    rewards.write_text("def reward(text, problem):\n    return 0.5 * ('{x}' in text)\n")
+
+    def says(place):
+        with pytest.raises(SystemExit) as stopped:
+            run(monkeypatch, Scripted(respond), *given, "--reward", place)
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().split("\n")[-1]
+
+    assert "a Python file that exists" in says(tmp_path / "reward.py:reward")  # a slip, which leaves nothing behind
+    run(monkeypatch, Scripted(respond), *given, "--reward", f"{rewards}:reward")
+    rows = [json.loads(line) for line in (tmp_path / "kept.estimates.jsonl").open()]
+    assert [row["right"] for row in rows] == [8 - RIGHT[row["answer"]] for row in rows]
+    rewards.write_text("def reward(text, problem):\n    return 1\n\n\ndef other(text, problem):\n    return 1 / 0\n")
+    assert f"was begun with reward {rewards}:reward, not {rewards}:other" in says(f"{rewards}:other")
+    (tmp_path / "kept.config.json").unlink()
+    (tmp_path / "kept.estimates.jsonl").unlink()
+    (tmp_path / "kept.jsonl").unlink()
+    assert "ZeroDivisionError" in (said := says(f"{rewards}:other")) and "rewards.py, line 6)" in said

@@ -40,10 +40,11 @@ def main():
     parser = config.Parser("Judge the kept responses of an evaluation again. No model is loaded.")
     parser.add_argument("path", metavar="PATH", help="the folder of an evaluation, or its responses")
     parser.add_argument("--out", metavar="FILE", help="write the rows with their new verdicts into this file")
-    parser.add_argument("--reward", metavar="FILE.py:FUNCTION", help="judge by this, as in train.py")
-    args = parser.parse_args()
+    parser.add_argument("--reward", metavar="FILE.py:FUNCTION", help="judge by this (default: as the evaluation did)")
+    args, kept = (given := parser.parse_args()), Path(given.path) / "config.json"
     with config.bad_input():
-        print(rescore(args.path, args.out, args.reward))
+        begun = checkpoint.begun(kept) if kept.is_file() else {}
+        print(rescore(args.path, args.out, args.reward or begun.get("reward")))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import parallel
 import policy
 import toy
 from config import MISSING, flag, reward_flag
-from rollouts import evaluate, load_reward, problems_of, templates_for
+from rollouts import Reward, evaluate, load_reward, problems_of, templates_for
 from sampler import Sampler
 
 CHUNK = 64  # problems between two saves
@@ -48,10 +48,10 @@ class Filter:
             raise ValueError(f"--low {self.low} and --high {self.high} must be shares from 0 to 1, the lower first")
 
 
-def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filter):
+def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filter, reward: Reward):
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, n, right and
     accuracy."""
-    rows, reward = checkpoint.read(file), load_reward(settings.reward)
+    rows = checkpoint.read(file)
     done = {(row["problem"], row["answer"]) for row in rows}
     if file.exists():
         checkpoint.rewrite(file, rows)  # without a line that was torn
@@ -90,21 +90,23 @@ def filtered(given: dict) -> str:
     out = Path(given["out"])
     if out.suffix != ".jsonl" or not out.parent.is_dir():
         raise ValueError(f"--out {out} must be a .jsonl file in a folder that exists")
-    estimates = out.with_suffix(".estimates.jsonl")
+    estimates, begun = out.with_suffix(".estimates.jsonl"), out.with_suffix(".config.json")
     if out.exists() and not estimates.exists():
         raise ValueError(f"{out} exists already, and no estimates beside it: name another file with --out")
+    if estimates.exists() and not begun.exists():
+        raise ValueError(f"{begun}, which tells how {estimates} was made, is missing: name another file with --out")
     path = toy.folder(given["model"])
     tokenizer = policy.load_tokenizer(path)
     s = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
-    problems = problems_of(s.data)
+    problems, reward = problems_of(s.data), load_reward(s.reward)
     model = policy.load_model(path, parallel.device(), parallel.precision())
     sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=s.slots)
     prompts = data.prompts_of(problems, tokenizer, templates_for(tokenizer))
     sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
-    begun = config.flat(s) | {"weights": policy.fingerprint(model)}
+    made_with = config.flat(s) | {"weights": policy.fingerprint(model)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text
-    checkpoint.begin(out.with_suffix(".config.json"), begun, moved)
-    estimate(sampler, tokenizer, problems, estimates, s)
+    checkpoint.begin(begun, made_with, moved)
+    estimate(sampler, tokenizer, problems, estimates, s, reward)
     return keep(estimates, out, problems, s.low, s.high)
 
 
