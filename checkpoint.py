@@ -18,11 +18,15 @@ process was killed. The last good one is removed only after the next is in place
 random in a step follows from the seed and the step's number.
 """
 
+import atexit
+import fcntl
 import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -38,17 +42,36 @@ import policy
 # ----------------------------------------------------------------------------------------------------------------- logs
 
 
-def read(file: Path) -> list[dict]:
-    """The rows of a log, none where it is absent. A last line still being written, or torn by a kill, is left out; so
-    is what stands after a line that is no JSON."""
-    rows = []
-    for line in file.read_bytes().split(b"\n") if file.is_file() else ():
+def read(file: Path, fields: dict[str, type] | None = None) -> list[dict]:
+    """The rows of a log, none where it is absent. A last line without its end, still being written or torn by a kill,
+    is left out where it is no JSON. Raises ValueError naming the file and the line of any other, and of a row that
+    lacks one of `fields` or has it of another type."""
+    rows, lines = [], file.read_bytes().split(b"\n") if file.is_file() else []
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except (ValueError, RecursionError):
-                break
+                if number == len(lines):
+                    break
+                raise ValueError(f"{file}, line {number}: no JSON") from None
+            row = rows[-1] if isinstance(rows[-1], dict) else {}
+            if wrong := [name for name, kind in (fields or {}).items() if not isinstance(row.get(name), kind)]:
+                raise ValueError(f"{file}, line {number}: {', '.join(wrong)} missing or of another type")
     return rows
+
+
+def read_object(file: Path, fields: dict[str, type]) -> dict:
+    """The JSON object of a file. Raises ValueError when it is none, or lacks one of `fields`, or has it of another
+    type."""
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    wrong = [name for name, kind in fields.items() if not isinstance(row, dict) or not isinstance(row.get(name), kind)]
+    if wrong:
+        raise ValueError(f"{file}: {', '.join(wrong)} missing or of another type; did another version write it?")
+    return row
 
 
 def line(row: dict) -> str:
@@ -70,9 +93,12 @@ def rewrite(file: Path, rows: list[dict]):
 def write(file: Path, text: str):
     """Write a file that appears, or is replaced, whole or not at all."""
     scratch = file.with_name(f".{file.name}.new")
-    with open(scratch, "wb") as handle:
-        _to_disk(handle, text)
-    scratch.replace(file)
+    try:
+        with open(scratch, "wb") as handle:
+            _to_disk(handle, text)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _to_disk(handle, text: str):
@@ -101,15 +127,41 @@ def begin(file: Path, settings: dict, free: Iterable[str] = ()):
         )
 
 
+_held: dict[Path, object] = {}  # locks of this process
+
+
+def lock(file: Path):
+    """Keep `file` locked until `unlock`, or until this process ends, however it ends. Raises ValueError when another
+    process has it; says so when one left it behind."""
+    if file.resolve() in _held:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = open(file, "a+", encoding="utf-8")  # noqa: SIM115
+    handle.seek(0)
+    owner = handle.read().strip()
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{file.parent} is being written by process {owner}: wait for it, or stop it") from None
+    if owner:
+        print(f"{file.parent} was left by process {owner}, which is gone: taken over", file=sys.stderr)
+    handle.truncate(0)
+    handle.write(f"{os.getpid()} on {platform.node()}\n")
+    handle.flush()
+    _held[file.resolve()] = handle
+    atexit.register(unlock, file)
+
+
+def unlock(file: Path):
+    """Give a lock of this process back, if it has it."""
+    if handle := _held.pop(file.resolve(), None):
+        file.unlink(missing_ok=True)
+        handle.close()
+
+
 def begun(file: Path) -> dict:
     """The settings that `begin` kept in `file`. Raises ValueError when it holds none."""
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
-        if isinstance(settings, dict):
-            return settings
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{file} holds no settings of this version of the library")
+    return read_object(file, {"settings": dict})["settings"]
 
 
 def commit() -> str | None:
@@ -123,6 +175,11 @@ def commit() -> str | None:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def empty(folder: Path) -> bool:
+    """Whether nothing is at this place, or a folder that holds nothing but a lock."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir()))
 
 
 def free_folder(name: str) -> Path:
@@ -157,8 +214,11 @@ def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
         scratch.mkdir(parents=True)
         try:
             policy.save(model, tokenizer, scratch / "model", weights)
-            save_file(moments, scratch / "optimizer.safetensors")
-            (scratch / "state.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
+            with policy.writing():
+                save_file(moments, scratch / "optimizer.safetensors")
+            policy.open_up(scratch)
+            state = {"step": step, "moments": len(moments), "crc32": _checksums(scratch)}
+            (scratch / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
             for path in [*scratch.rglob("*"), scratch]:
                 _sync(path)
             scratch.rename(done)
@@ -177,18 +237,35 @@ def newest(folder: Path) -> Path | None:
 @torch.no_grad()
 def restore(path: Path, model, optimizer) -> int:
     """Load weights and the optimiser's state of a checkpoint in place, bit for bit; returns its step. Raises ValueError
-    when the checkpoint is another model's."""
+    when the checkpoint is damaged, or another model's."""
+    state = read_object(path / "state.json", {"step": int, "moments": int, "crc32": dict})
+    if damaged := [name for name, value in state["crc32"].items() if value != _checksums(path).get(name)]:
+        raise ValueError(f"{path} is damaged ({', '.join(damaged)}): remove it to go on from an older one, if there is")
     saved = policy.load_model(str(path / "model"))
     mine, theirs = (dict(m.named_parameters()) for m in (model, saved))
     if {n: p.shape for n, p in mine.items()} != {n: p.shape for n, p in theirs.items()}:
         raise ValueError(f"{path} holds another model than the one to go on with")
     moments = load_file(path / "optimizer.safetensors")
+    if len(moments) != state["moments"]:
+        raise ValueError(f"{path / 'optimizer.safetensors'} has {len(moments)} tensors, not {state['moments']}")
     for name, p in mine.items():
         p.copy_(parallel.like(theirs[name], p))
         keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in moments]
-        state = {key: moments[f"{name}.{key}"] for key in keys}
-        optimizer.state[p] = {key: parallel.like(v, p) if v.ndim else v for key, v in state.items()}
-    return json.loads((path / "state.json").read_text(encoding="utf-8"))["step"]
+        kept = {key: moments[f"{name}.{key}"] for key in keys}
+        optimizer.state[p] = {key: parallel.like(v, p) if v.ndim else v for key, v in kept.items()}
+    return state["step"]
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Of every tensor file below a folder, read in pieces."""
+    found = {}
+    for file in sorted(folder.rglob("*.safetensors")):
+        with open(file, "rb") as handle:
+            value = 0
+            while piece := handle.read(2**24):
+                value = zlib.crc32(piece, value)
+        found[file.relative_to(folder).as_posix()] = value
+    return found
 
 
 def _to_cpu(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -198,7 +275,8 @@ def _to_cpu(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(Path(folder).glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    numbers = {path: path.name.removeprefix("step-") for path in Path(folder).glob("step-*")}
+    return sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda p: int(numbers[p]))
 
 
 def _sync(path: Path):
@@ -228,16 +306,26 @@ class Run:
                 raise ValueError(
                     f"there is no run in {folder or '(no --out)'}: --resume needs --out with a run's folder"
                 )
+            if parallel.rank() == 0:
+                lock(self.folder / ".lock")
             self.settings = begun(self.folder / "config.json")
-        elif folder and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif folder and not empty(self.folder):
             raise ValueError(
                 f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
             )
+
+    def go_on(self, settings: dict):
+        """Keep the settings that the run goes on with: those that are free may be others now."""
+        if parallel.rank() == 0:
+            file = self.folder / "config.json"
+            kept = read_object(file, {"settings": dict}) | {"settings": self.settings | settings}
+            write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
     def start(self, name: str, settings: dict):
         """Make the folder, called `name` where it has no name yet, and keep in it what is needed to repeat the run."""
         if parallel.rank() == 0:
             self.folder = self.folder or free_folder(name)
+            lock(self.folder / ".lock")
             begin(self.folder / "config.json", settings)
         self.folder = parallel.gather(self.folder or Path())[0]
 
@@ -254,7 +342,7 @@ class Run:
 
     def rows(self, name: str) -> list[dict]:
         """The rows of a log."""
-        return read(self.folder / name)
+        return read(self.folder / name, {"step": int})
 
     def append(self, name: str, rows: list[dict]):
         """Add rows to a log, in one write."""
@@ -269,7 +357,18 @@ class Run:
         """Write the checkpoint of `step`, and have `model` point to its weights."""
         save(self.folder / "checkpoints", step, model, tokenizer, optimizer, keep)
         if parallel.rank() == 0:
-            link = self.folder / ".model"
-            link.unlink(missing_ok=True)
-            link.symlink_to(self.newest.relative_to(self.folder) / "model")
-            link.replace(self.folder / "model")
+            _point(self.folder / "model", self.newest.relative_to(self.folder) / "model")
+
+
+def _point(link: Path, target: Path):
+    """Make `link` a link to `target`, a folder relative to it; where the file system has no links, a copy."""
+    scratch = link.with_name(f".{link.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.unlink(missing_ok=True)
+    try:
+        scratch.symlink_to(target)
+        scratch.replace(link)
+    except OSError:
+        shutil.copytree(link.parent / target, scratch)
+        shutil.rmtree(link, ignore_errors=True)
+        scratch.replace(link)

@@ -310,6 +310,7 @@ def make(settings: ColdStart, problems: list[data.Problem], folder: Path):
     names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
     of = {"weights": policy.fingerprint(model), "problems": data.digest(problems)}
     flat = config.flat(settings)
+    checkpoint.lock(folder / ".lock")
     checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
 
     counts = make_data(Maker(actor, s.m_max), folder)
@@ -353,11 +354,14 @@ def cold_start(given: dict):
     folder = Path(settings.making.out)
     if (folder / "model").exists():
         raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.json").exists())):
+    if not checkpoint.empty(folder) and not (folder / "data.json").exists():
         raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+    if settings.sampling.k < 2:
+        raise ValueError("--k 1: no query has a right and a wrong response then")
     make(settings, problems_of(settings.making.data), folder)
     if not settings.making.data_only:
         learn(settings, folder)
+    checkpoint.unlock(folder / ".lock")
 
 
 def the_toy_s(given: dict):

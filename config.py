@@ -13,7 +13,7 @@ Nothing here imports torch or a module of ours.
 
 import argparse
 import contextlib
-import math
+import os
 import signal
 import sys
 import time
@@ -35,6 +35,7 @@ def reward_flag():
     return flag(None, f"{text} verifier.py finds the problem's answer)", metavar="FILE.py:FUNCTION")
 
 
+MOST = 2**63  # no number is larger
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
@@ -273,17 +274,25 @@ def settle(kind: type, given: dict, otherwise: dict | None = None):
         values = (otherwise or {}).get(part.__name__, {}) | given
         values = {one.name: values.get(one.name, one.default) for one in fields(part)}
         made[name] = part(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        hints = get_type_hints(part)
         for one in fields(part):
-            _check_number(one, getattr(made[name], one.name))
+            _check(one, hints[one.name], getattr(made[name], one.name))
     settings = kind(**made) if "" not in made else made[""]
     for part in (*made.values(), settings):
         getattr(part, "check", lambda: None)()
     return settings
 
 
-def _check_number(one, value):
-    """Every number is finite, and above 0 unless its flag says that it may be 0."""
-    if type(value) in (int, float) and not (0 < value < math.inf or (value == 0 and one.metadata["zero"])):
+def _check(one, hint, value):
+    """A value is of its field's type (a file that was edited may hold any), and a number is finite, and above 0 unless
+    its flag says that it may be 0."""
+    kinds = get_args(hint) or (hint,)
+    kind = next(k for k in kinds if k is not type(None))
+    allowed = {*kinds} | ({int} if kind is float else set()) | {tuple}
+    if type(value) not in allowed and value is not MISSING:
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise ValueError(f"{flag_of(one.name)} must be {names[kind]}, not {value!r}")
+    if type(value) in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
         least = "at least" if one.metadata["zero"] else "above"
         raise ValueError(f"{flag_of(one.name)} must be {least} 0 and finite, not {value}")
 
@@ -327,6 +336,32 @@ def bad_input(*errors: type[Exception]):
         yield
     except errors as error:
         fail(str(error))
+
+
+class Unbreakable:
+    """An output whose reader may go away (`| tee`, `| head`, a terminal that is closed): what is written is then lost,
+    and nothing else is."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, if anybody listens."""
+        self._try(self.stream.write, text)
+        return len(text)
+
+    def flush(self):
+        """Flush, if anybody listens."""
+        self._try(self.stream.flush)
+
+    def _try(self, do, *given):
+        try:
+            do(*given)
+        except (OSError, ValueError):  # a broken pipe; a closed file
+            self.stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 _asked: float | None = None  # when Ctrl-C or SIGTERM first came
@@ -374,9 +409,11 @@ def interruptible():
 
 
 def run(main):
-    """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM) ends it without a traceback, with code 130."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _on_signal)
+    """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM, SIGHUP) ends it without a traceback, with code 130."""
+    sys.stdout, sys.stderr = Unbreakable(sys.stdout), Unbreakable(sys.stderr)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _on_signal)
     try:
         main()
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ A row that cannot be used stops the program, with its place and the reason. Repe
 """
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -107,7 +108,7 @@ def _files(name: str) -> list[tuple[Path, str]]:
         if Path(here).is_file():
             return [(Path(here), here)]
     if Path(path).is_dir():
-        if any(Path(path).rglob("*.arrow")):
+        if any(Path(path).glob("*.arrow")) or any(Path(path).glob("*/*.arrow")):
             raise ValueError(
                 f"{path} was written by save_to_disk: write the set as Parquet or JSON lines, and name that"
             )
@@ -221,8 +222,10 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, object]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{shown} is no UTF-8 text: byte {error.start} cannot be read") from None
-    if shown.removesuffix(".gz").endswith(".csv"):
-        reader = csv.DictReader(io.StringIO(text, newline=""))
+    name = shown.lower().removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")):
+        apart = "\t" if name.endswith(".tsv") else ","
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=apart, strict=True)  # no open quote
         try:
             yield from ((f"line {reader.line_num}", row) for row in reader)
         except csv.Error as error:
@@ -233,7 +236,7 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, object]]:
     else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                yield f"line {number}", _json(line, f"{shown}, line {number}")
+                yield f"line {number}", _json(line, f"{shown}, line {number}", "one object a line, or an array of them")
 
 
 def _unzip(content: bytes, shown: str) -> bytes:
@@ -247,11 +250,11 @@ def _unzip(content: bytes, shown: str) -> bytes:
     return content
 
 
-def _json(text: str, place: str):
+def _json(text: str, place: str, wanted: str = ""):
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: no JSON: {error}") from None
+        raise ValueError(f"{place}: no JSON: {error}" + (f" (wanted: {wanted})" if wanted else "")) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise ValueError(f"{place}: {error}") from None
 
@@ -286,6 +289,8 @@ def _problem(row) -> Problem:
     if isinstance(question, list):  # of messages
         said = [m.get("content") for m in question if isinstance(m, dict) and m.get("role") == "user"]
         question = said[-1] if said else None
+    if isinstance(question, str) and question.encode("utf-8", "ignore").decode() != question:
+        raise ValueError("the question holds half a character (a lone surrogate)")
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"the field {'/'.join(QUESTION_FIELDS)} is missing, empty or no text")
     name, answer = _field(row, ANSWER_FIELDS)
@@ -351,8 +356,13 @@ def queries_of_step(problems: int, queries: int, seed: int, step: int) -> list[i
     """Which of the problems step number `step` samples: every epoch goes through all of them in an order of its own."""
     places = range(step * queries, (step + 1) * queries)
     epochs = range(places[0] // problems, places[-1] // problems + 1)
-    orders = {e: random.Random(f"{seed} epoch {e}").sample(range(problems), problems) for e in epochs}
+    orders = {e: _order(problems, seed, e) for e in epochs}
     return [orders[place // problems][place % problems] for place in places]
+
+
+@functools.lru_cache(maxsize=2)  # a million problems are not shuffled again for every step
+def _order(problems: int, seed: int, epoch: int) -> list[int]:
+    return random.Random(f"{seed} epoch {epoch}").sample(range(problems), problems)
 
 
 # -------------------------------------------------------------------------------------------------------------- prompts

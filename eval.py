@@ -29,7 +29,7 @@ import parallel
 import policy
 import toy
 from rollouts import RewardError, evaluate, load_reward, problems_of, templates_for
-from sampler import Sampler
+from sampler import NotFinite, Sampler
 
 
 class Evaluation:
@@ -50,7 +50,7 @@ class Evaluation:
         self.chat = {"enable_thinking": s.thinking == "on"} if s.thinking else {}
         self.chat |= {"system": s.system} if s.system else {}
         self.prompts = {name: self.prompts_of(problems) for name, problems in self.sets.items()}
-        model = policy.load_model(path, parallel.device(), parallel.precision())
+        model, _ = policy.load(path, parallel.device(), parallel.precision())
         self.weights = policy.fingerprint(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, self.tokenizer), slots=s.slots)
         every = [prompt for prompts in self.prompts.values() for prompt in prompts]
@@ -127,10 +127,10 @@ def folder_for(out: str | None, model: str, settings: dict) -> Path:
     path = Path(toy.folder(model))
     name = path.parent.name if path.name == "model" else path.name
     for folder in [Path(out)] if out else checkpoint.numbered(f"eval-{name}"):
-        empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
         try:
-            if not empty and not (folder / "config.json").is_file():
+            if not checkpoint.empty(folder) and not (folder / "config.json").is_file():
                 raise ValueError(f"{folder} holds something else than an evaluation: name another folder with --out")
+            checkpoint.lock(folder / ".lock")
             checkpoint.begin(folder / "config.json", settings, free=("model",))
             return folder
         except ValueError:
@@ -162,11 +162,12 @@ def main():
             done = {(row["data"], row["problem"]) for row in collect(folder, s.n)}
             print(f"into {folder}, {len(done)} problems are done; stopped, the same command goes on", flush=True)
         folder, done = parallel.gather((folder, done))[0]
-    with config.bad_input(OSError, RewardError):  # a full disk, or a reward that fails
+    with config.bad_input(OSError, RewardError, NotFinite):  # a full disk, a reward that fails, weights that are broken
         evaluation.run(folder, done)
         parallel.gather("done")
         if parallel.rank() == 0:
             report(evaluation, folder)
+    checkpoint.unlock(folder / ".lock")
     parallel.stop()
 
 

@@ -17,7 +17,6 @@ Every figure of a set is a ratio of two sums over problems (`ratios`). So a prob
 responses are not independent, and the problems stand for others of their kind (Miller, arXiv 2411.00640).
 """
 
-import json
 import math
 import os
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+import checkpoint
 from reflect import OUTCOMES
 from tapo import ORIG, REF
 from verifier import equivalent
@@ -313,19 +313,8 @@ def read(path: str | Path) -> list[dict]:
     path = Path(path)
     files = [path / "responses.jsonl", *sorted(path.glob("part-*.jsonl"))] if path.is_dir() else [path]
     rows: dict[tuple, dict] = {}
-    for file in (file for file in files if file.is_file()):
-        lines = file.read_bytes().rstrip(b"\n").split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                if number == len(lines):
-                    break  # torn
-                raise ValueError(f"{file}, line {number}: no JSON") from None
-            wrong = [f for f, kind in FIELDS.items() if not isinstance(row, dict) or not isinstance(row.get(f), kind)]
-            if wrong:
-                raise ValueError(f"{file}, line {number}: no response of an evaluation, as it lacks {', '.join(wrong)}")
-            rows.setdefault((row["data"], row["problem"], row["sample"]), row)
+    for row in (row for file in files for row in checkpoint.read(file, FIELDS)):
+        rows.setdefault((row["data"], row["problem"], row["sample"]), row)
     if not rows and not path.is_dir():
         raise ValueError(f"{path} holds no responses: name the responses.jsonl or the folder of an evaluation")
     return [rows[key] for key in sorted(rows)]

@@ -112,9 +112,14 @@ def _recomputed(forward, *args, **kwargs):
 
 
 def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`."""
+    """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`. Raises ValueError with a
+    sentence when they do not go together."""
     tokenizer = load_tokenizer(path)
-    return load_model(path, device, dtype), tokenizer
+    model = load_model(path, device, dtype)
+    ids, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
+    if ids > rows:
+        raise ValueError(f"{path}: its tokeniser has {ids} ids, and its embedding holds {rows}: one is another model's")
+    return model, tokenizer
 
 
 def load_tokenizer(path: str):
@@ -125,7 +130,7 @@ def load_tokenizer(path: str):
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
     with _loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         if not tokenizer("1 + 1").input_ids:
             raise ValueError("its tokeniser is missing or empty")
     return tokenizer
@@ -133,9 +138,18 @@ def load_tokenizer(path: str):
 
 def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """The causal LM of a local folder or hub id, in evaluation mode; training wants it in float32. Raises ValueError
-    with a sentence when there is none, or when its logits are not what `Policy` would compute."""
+    with a sentence when there is none, when weights are missing, left over or not finite, or when its logits are not
+    what `Policy` would compute. Runs no code of the folder's, and unpickles nothing."""
     with _loading(path), torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
+        for kind in ("missing", "unexpected", "mismatched"):
+            if names := sorted(map(str, found.get(f"{kind}_keys") or ())):
+                raise ValueError(f"its weights have {kind} keys: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
+        if names := [name for name, p in model.named_parameters() if not p.isfinite().all()]:
+            raise ValueError(f"its weights are not finite: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
         model = model.to(device).eval()
         ids = torch.arange(4, device=device)[None]
         theirs = model(input_ids=ids).logits
@@ -171,6 +185,23 @@ def fingerprint(model) -> str:
     return blake2b(b"".join(heads), digest_size=8).hexdigest()
 
 
+@contextlib.contextmanager
+def writing():
+    """What safetensors may raise in here on a full disk, as the OSError that it is."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+
+
+def open_up(folder: Path):
+    """Give all files below a folder the mode that new files have: safetensors lets nobody else read its own."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        path.chmod(0o777 & ~mask if path.is_dir() else 0o666 & ~mask)
+
+
 def save(model, tokenizer, folder: str | Path, weights: dict | None = None):
     """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing. `weights` replaces
     the model's own state dict, which may be sharded."""
@@ -180,8 +211,10 @@ def save(model, tokenizer, folder: str | Path, weights: dict | None = None):
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     disable_progress_bar()
     try:
-        model.save_pretrained(scratch, state_dict=weights)
+        with writing():
+            model.save_pretrained(scratch, state_dict=weights)
         tokenizer.save_pretrained(scratch)
+        open_up(scratch)
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -20,6 +20,7 @@ response. On a GPU, where launching the kernels of a step takes longer than runn
 and attended length, both in buckets) is recorded once as a CUDA graph and then replayed.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -42,6 +43,10 @@ class Completion:
     ids: list[int]
     logprobs: list[float]
     finished: bool
+
+
+class NotFinite(ValueError):
+    """The model gives no probabilities."""
 
 
 @dataclass
@@ -219,6 +224,10 @@ class Sampler:
             uniform_B = uniforms([row.key for row in active], [len(row.ids) for row in active])
             chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
             for row, id_, logprob in zip(active, chosen_B.tolist(), logprobs_B.tolist()):
+                if math.isnan(logprob):
+                    raise ValueError(
+                        "the model's logits are not finite: its weights are broken, or the temperature too low"
+                    )
                 row.ids.append(id_)
                 row.logprobs.append(logprob)
                 row.pending, row.position = id_, row.position + 1
@@ -268,6 +277,7 @@ def choose(logits_BV, uniform_B, temperature: float, top_p: float, top_k: int):
     logprobs = (logits_BV / temperature).log_softmax(-1)
     cumulative = truncate(logprobs.exp(), top_p, top_k).cumsum(-1, dtype=torch.float64)
     chosen = torch.searchsorted(cumulative, uniform_B[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    chosen.clamp_(max=cumulative.shape[1] - 1)  # of NaN, which `sample` will find
     return chosen, logprobs.gather(-1, chosen[:, None])[:, 0]
 
 

@@ -40,10 +40,11 @@ import metrics
 import parallel
 import policy
 import toy
-from checkpoint import Run, restore
+from checkpoint import Run, restore, unlock
 from grpo import GRPO, Tokens, k3_kl, sequence_coefficients
 from opsd import OPSD
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of
+from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
@@ -371,15 +372,19 @@ def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
 def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     """Open the run's folder, or go on in it; returns how many steps are done."""
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
+    kept = config.flat(trainer.settings) | {"problems": data.digest(trainer.problems)}
     if not task.resume:
         set_name = "toy" if task.data == "toy" else Path(task.data).stem
-        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", config.flat(trainer.settings))
+        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept)
         return 0
+    if run.settings.get("problems") != kept["problems"]:
+        raise ValueError(f"the problems of {task.data} are not those that {run.folder} was begun with")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.weights_to_sample.refresh()
     if done > steps or (done == steps and (not held_out or run.measured(steps))):
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
     run.cut(done)
+    run.go_on(kept)
     return done
 
 
@@ -393,8 +398,8 @@ def main():
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
     scale = f"{len(trainer.problems)} problems, {done} of {steps} steps done, {parallel.size()} processes"
     say(f"{trainer.settings.objective.algo} on {task.data}: {scale}, into {run.folder}")
-    # A full disk, or a reward that fails, is told in a sentence; and a stop waits for the end of an update.
-    with config.bad_input(OSError, RewardError), config.uninterrupted():
+    # A full disk, a reward that fails, weights that broke are told in a sentence; a stop waits for the end of an update.
+    with config.bad_input(OSError, RewardError, NotFinite), config.uninterrupted():
         with Course(trainer, run, held_out, done) as course:
             course.measure_if_due()
             while course.unfinished():
@@ -405,6 +410,7 @@ def main():
                 print(metrics.closing(rows[0], rows[steps]), flush=True)
     algo = trainer.settings.objective.algo
     say(metrics.next_steps(run.folder, algo, task.model, task.eval_data or task.data))
+    unlock(run.folder / ".lock")
     parallel.stop()
 
 

@@ -95,4 +95,6 @@ def test_another_model_s_checkpoint_is_refused(tmp_path, tokenizer):
 def test_the_step_is_in_plain_json(tmp_path, tokenizer):
     model, optimizer = make()
     checkpoint.save(tmp_path, 7, model, tokenizer, optimizer)
-    assert json.loads((tmp_path / "step-000007" / "state.json").read_text()) == {"step": 7}
+    state = json.loads((tmp_path / "step-000007" / "state.json").read_text())
+    assert state["step"] == 7 and state["moments"] == 0
+    assert state["crc32"].keys() == {"model/model.safetensors", "optimizer.safetensors"}

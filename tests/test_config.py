@@ -297,6 +297,6 @@ NO_SETTINGS = [b"", b"{", b"[]", b"{}", b"3", b'{"settings": 3}', b'{"flags": {"
 def test_a_file_without_settings_is_refused_and_kept(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     for ask in (lambda file: checkpoint.begin(file, {"k": 8}), checkpoint.begun):
-        with pytest.raises(ValueError, match=r"config\.json holds no settings"):
+        with pytest.raises(ValueError, match=r"config\.json(: settings missing| cannot be read: )"):
             ask(tmp_path / "config.json")
     assert (tmp_path / "config.json").read_bytes() == content

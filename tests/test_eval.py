@@ -176,7 +176,7 @@ def test_two_evaluations_compared(tmp_path, monkeypatch, capsys):
     assert "no set with the same name" in refused(monkeypatch, capsys, one, third, program=tools.compare)
     assert "holds no responses" in refused(monkeypatch, capsys, one, tmp_path / "absent", program=tools.compare)
     (tmp_path / "bad.jsonl").write_text('{"data": "a"}\n')
-    assert "line 1: no response" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
+    assert "line 1: question, answer" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
     (tmp_path / "bad.jsonl").write_text("{\n" + Path(one).read_text())
     assert "line 1: no JSON" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
 

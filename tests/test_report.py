@@ -175,7 +175,7 @@ def test_the_program_writes_a_page(tmp_path, monkeypatch, capsys):
     assert "an .html file" in refused(monkeypatch, capsys, one, "--page", tmp_path / "one" / "metrics.jsonl")
     assert "no metrics.jsonl" in refused(monkeypatch, capsys, tmp_path, "--page", out)
     (tmp_path / "one" / "config.json").write_text("[]")
-    assert "one/config.json holds no settings" in refused(monkeypatch, capsys, one)
+    assert "one/config.json: settings missing" in refused(monkeypatch, capsys, one)
     (tmp_path / "two" / "metrics.jsonl").write_text('{"step": 1')
     assert "no step yet" in refused(monkeypatch, capsys, two)
 

@@ -99,15 +99,18 @@ def filtered(given: dict) -> str:
     tokenizer = policy.load_tokenizer(path)
     s = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     problems, reward = problems_of(s.data), load_reward(s.reward)
-    model = policy.load_model(path, parallel.device(), parallel.precision())
+    model, _ = policy.load(path, parallel.device(), parallel.precision())
     sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=s.slots)
     prompts = data.prompts_of(problems, tokenizer, templates_for(tokenizer))
     sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
     made_with = config.flat(s) | {"weights": policy.fingerprint(model)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text
+    checkpoint.lock(out.with_suffix(".lock"))
     checkpoint.begin(begun, made_with, moved)
     estimate(sampler, tokenizer, problems, estimates, s, reward)
-    return keep(estimates, out, problems, s.low, s.high)
+    told = keep(estimates, out, problems, s.low, s.high)
+    checkpoint.unlock(out.with_suffix(".lock"))
+    return told
 
 
 def main():
