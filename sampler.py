@@ -225,9 +225,7 @@ class Sampler:
             chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
             for row, id_, logprob in zip(active, chosen_B.tolist(), logprobs_B.tolist()):
                 if math.isnan(logprob):
-                    raise ValueError(
-                        "the model's logits are not finite: its weights are broken, or the temperature too low"
-                    )
+                    raise NotFinite("the model's logits are not finite: broken weights, or too low a temperature")
                 row.ids.append(id_)
                 row.logprobs.append(logprob)
                 row.pending, row.position = id_, row.position + 1

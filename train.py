@@ -398,7 +398,7 @@ def main():
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
     scale = f"{len(trainer.problems)} problems, {done} of {steps} steps done, {parallel.size()} processes"
     say(f"{trainer.settings.objective.algo} on {task.data}: {scale}, into {run.folder}")
-    # A full disk, a reward that fails, weights that broke are told in a sentence; a stop waits for the end of an update.
+    # A full disk, a failing reward, broken weights are told in a sentence; a stop waits for the end of an update.
     with config.bad_input(OSError, RewardError, NotFinite), config.uninterrupted():
         with Course(trainer, run, held_out, done) as course:
             course.measure_if_due()
