@@ -138,13 +138,13 @@ def lock(file: Path):
     file.parent.mkdir(parents=True, exist_ok=True)
     handle = open(file, "a+", encoding="utf-8")  # noqa: SIM115
     handle.seek(0)
-    owner = handle.read().strip()
+    owner, what = handle.read().strip(), file.parent if file.name == ".lock" else file.with_suffix("")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(f"{file.parent} is being written by process {owner}: wait for it, or stop it") from None
+        raise ValueError(f"{what} is being written by process {owner}: wait for it, or stop it") from None
     if owner:
-        print(f"{file.parent} was left by process {owner}, which is gone: taken over", file=sys.stderr)
+        print(f"{what} was left by process {owner}, which is gone: taken over", file=sys.stderr)
     handle.truncate(0)
     handle.write(f"{os.getpid()} on {platform.node()}\n")
     handle.flush()

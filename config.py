@@ -88,6 +88,8 @@ class Objective:
         """Raises ValueError with a sentence about what cannot be."""
         if self.opsd_beta > 1:
             raise ValueError(f"--opsd-beta must be from 0 (forward KL) to 1 (reverse KL), not {self.opsd_beta}")
+        if self.clip_low >= 1:
+            raise ValueError(f"--clip-low must be below 1, not {self.clip_low}: a probability ratio is never below 0")
 
 
 @dataclass(frozen=True)

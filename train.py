@@ -40,7 +40,7 @@ import metrics
 import parallel
 import policy
 import toy
-from checkpoint import Run, restore, unlock
+from checkpoint import Run, lock, restore, unlock
 from grpo import GRPO, Tokens, k3_kl, sequence_coefficients
 from opsd import OPSD
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of
@@ -48,6 +48,7 @@ from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
+MOST_RESPONSES = 2**20  # a step; more is a slip of the keyboard
 MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
 
 
@@ -345,6 +346,8 @@ def check(settings: config.Training):
         raise ValueError(f"--algo {settings.objective.algo}: there are {', '.join(OBJECTIVES)}")
     if k < 2:
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
+    if settings.optimiser.queries * k > MOST_RESPONSES:
+        raise ValueError(f"--queries times --k is more than {MOST_RESPONSES} responses a step: lower one of them")
     for name in TAPO.ablations:
         if config.flat(settings)[name] and name not in kind.ablations:
             raise ValueError(f"{config.flag_of(name)} takes a part of TAPO away: use it with --algo tapo")
@@ -361,11 +364,13 @@ def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
         constructs = OBJECTIVES[settings.objective.algo].constructs
         Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, constructs=constructs)
         load_reward(settings.task.reward)
-        if not Path(toy.COLD_START).exists():
+        if not (folder := Path(toy.COLD_START)).exists():
+            lock(folder.with_suffix(".lock"))
             from coldstart import toy_coldstart  # a program, too: only the toy's first run needs it
 
             print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
-            toy_coldstart(toy.COLD_START)
+            toy_coldstart(folder)
+            unlock(folder.with_suffix(".lock"))
     parallel.gather("the cold start is there")
 
 
@@ -396,6 +401,8 @@ def main():
     with config.bad_input():
         trainer, run, held_out, done = set_up(given)
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
+    if trainer.settings.optimiser.queries > len(trainer.problems):
+        say(f"{len(trainer.problems)} problems are fewer than --queries: a step samples some of them more than once")
     scale = f"{len(trainer.problems)} problems, {done} of {steps} steps done, {parallel.size()} processes"
     say(f"{trainer.settings.objective.algo} on {task.data}: {scale}, into {run.folder}")
     # A full disk, a failing reward, broken weights are told in a sentence; a stop waits for the end of an update.

@@ -71,6 +71,32 @@ def test_two_runs_never_write_one_folder(start, tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
 
 
+def test_one_process_makes_the_toy_s_cold_start(tmp_path):
+    """A second first run is told; and settings that cannot be are found before it is made."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def toy(*argv):
+        command = [sys.executable, ROOT / "train.py", *map(str, argv)]
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    first = toy()
+    while not (lock := tmp_path / "runs" / "toy-coldstart.lock").exists() or not lock.read_text():
+        assert first.poll() is None
+        time.sleep(0.02)
+    for argv, said in [
+        ((), f"toy-coldstart is being written by process {first.pid}"),
+        (("--queries", 10**9), "lower one of them"),
+        (("--clip-low", 5), "--clip-low must be below 1"),
+    ]:
+        second = toy(*argv)
+        printed, _ = second.communicate(timeout=60)
+        assert second.returncode == 2 and said in printed
+    first.kill()
+    first.wait()
+
+
 def test_a_lock_is_this_process_s_own(tmp_path):
     checkpoint.lock(tmp_path / ".lock")
     checkpoint.lock(tmp_path / ".lock")
