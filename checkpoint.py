@@ -178,8 +178,9 @@ def commit() -> str | None:
 
 
 def empty(folder: Path) -> bool:
-    """Whether nothing is at this place, or a folder that holds nothing but a lock."""
-    return not folder.exists() or (folder.is_dir() and all(path.name == ".lock" for path in folder.iterdir()))
+    """Whether nothing is at this place, or a folder with nothing but what a program that was killed at once leaves."""
+    left = {".lock", ".config.json.new"}
+    return not folder.exists() or (folder.is_dir() and all(path.name in left for path in folder.iterdir()))
 
 
 def free_folder(name: str) -> Path:
