@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 # --------------------------------------------------------------------------------------------------- how a flag is told
 
@@ -288,11 +288,11 @@ def settle(kind: type, given: dict, otherwise: dict | None = None):
 def _check(one, hint, value):
     """A value is of its field's type (a file that was edited may hold any), and a number is finite, and above 0 unless
     its flag says that it may be 0."""
-    kinds = get_args(hint) or (hint,)
+    kinds = (tuple,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
     kind = next(k for k in kinds if k is not type(None))
-    allowed = {*kinds} | ({int} if kind is float else set()) | {tuple}
+    allowed = {*kinds} | ({int} if kind is float else set())
     if type(value) not in allowed and value is not MISSING:
-        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "a list"}
         raise ValueError(f"{flag_of(one.name)} must be {names[kind]}, not {value!r}")
     if type(value) in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
         least = "at least" if one.metadata["zero"] else "above"

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 from transformers.utils.logging import disable_progress_bar
 
 
@@ -161,13 +162,17 @@ def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float3
 
 @contextlib.contextmanager
 def _loading(path: str):
-    """What transformers may raise in here, as one sentence."""
+    """What transformers may raise in here, which is of many kinds, as one sentence; what it would print is left out."""
     disable_progress_bar()  # transformers' own, one for each small thing
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
+    finally:
+        logging.set_verbosity(level)
 
 
 def eos_ids(model, tokenizer) -> set[int]:

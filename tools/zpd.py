@@ -24,6 +24,7 @@ from rollouts import Reward, evaluate, load_reward, problems_of, templates_for
 from sampler import Sampler
 
 CHUNK = 64  # problems between two saves
+FIELDS = {"problem": str, "answer": str, "n": int, "right": int, "accuracy": float}  # of an estimate
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Filter:
 def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filter, reward: Reward):
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, n, right and
     accuracy."""
-    rows = checkpoint.read(file)
+    rows = checkpoint.read(file, FIELDS)
     done = {(row["problem"], row["answer"]) for row in rows}
     if file.exists():
         checkpoint.rewrite(file, rows)  # without a line that was torn
@@ -76,7 +77,7 @@ def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Pa
 def keep(file: Path, out: Path, problems: list[data.Problem], low: float, high: float) -> str:
     """Write to `out` the rows of `file` that are about `problems` and within the bounds; returns what became of all."""
     wanted = {(p.question, p.answer) for p in problems}
-    rows = [row for row in checkpoint.read(file) if (row["problem"], row["answer"]) in wanted]
+    rows = [row for row in checkpoint.read(file, FIELDS) if (row["problem"], row["answer"]) in wanted]
     kept = [row for row in rows if low <= row["accuracy"] <= high]
     checkpoint.rewrite(out, kept)
     too_hard, too_easy = (
