@@ -146,6 +146,7 @@ class Keeping:
     eval_samples: int = flag(4, "responses to each held-out problem, before and after")
     eval_every: int = flag(0, "measure on the held-out problems after every so many steps, too", zero=True, free=True)
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
+    save_minutes: float = flag(30.0, "... and after so many minutes, however few steps they were", free=True)
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
 

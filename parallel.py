@@ -34,6 +34,7 @@ def start():
     gpu = torch.cuda.is_available()
     if gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every one is new
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         # A process may wait long for the one that samples longest; when one dies, torchrun ends the others.
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=timedelta(days=1))
@@ -113,7 +114,9 @@ class WholeWeights:
         """To be made before `shard`, from the whole policy."""
         self.policy, self.model = policy_model, policy_model
         if dist.is_initialized():
-            self.model = copy.deepcopy(policy_model).to(device, precision()).requires_grad_(False)
+            self.model = copy.deepcopy(policy_model).requires_grad_(False).to(device)
+            for p in self.model.parameters():  # not buffers: rotary frequencies in bfloat16 make another model
+                p.data = p.data.to(precision())
 
     @torch.no_grad()
     def refresh(self):

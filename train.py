@@ -255,7 +255,7 @@ class Course:
 
     def __init__(self, trainer: Trainer, run: Run, held_out: list[data.Problem], done: int):
         self.trainer, self.run, self.held_out, self.done = trainer, run, held_out, done
-        self.saved = done or None  # the step of the newest checkpoint
+        self.saved, self.saved_at = done or None, time.monotonic()  # the step of the newest checkpoint; when
         self.failed = 0  # steps in a row without a finite gradient
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
@@ -290,7 +290,8 @@ class Course:
         self.failed = self.failed + 1 if figures["skipped"] else 0
         if self.failed:
             self.bar.write(f"step {self.done}: the gradient is not finite, so the policy was left as it was")
-        if self.done == self.steps or self.done % self.keeping.save_every == 0:
+        late = time.monotonic() - self.saved_at > 60 * self.keeping.save_minutes
+        if self.done == self.steps or self.done % self.keeping.save_every == 0 or parallel.gather(late)[0]:
             self.save()
         self.measure_if_due()
 
@@ -300,7 +301,7 @@ class Course:
         if self.saved != self.done:
             kept = trainer.model, trainer.tokenizer, trainer.optimizer, self.keeping.keep_saves
             self.run.save(self.done, *kept)
-            self.saved = self.done
+            self.saved, self.saved_at = self.done, time.monotonic()
 
     def measure_if_due(self):
         """Measure at the start, at the end, and where --eval-every says so."""

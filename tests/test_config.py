@@ -244,7 +244,7 @@ def test_settings_import_nothing_heavy_and_nothing_of_ours():
 def test_what_a_resumed_run_may_change():
     assert free(Training) == {
         "out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every", "save_every",
-        "keep_saves", "keep_trajectories",
+        "save_minutes", "keep_saves", "keep_trajectories",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import make_model
 
 import parallel
 
@@ -97,3 +98,15 @@ def test_several_optimiser_steps_and_checkpointing(tmp_path):
     one = ranks(tmp_path, 1, *several, "--micro-batch-tokens", "100000")
     assert one["figures"][0]["clip_fraction"] > 0
     same(one, ranks(tmp_path, 2, *several, "--gradient-checkpointing", "--micro-batch-tokens", "60"))
+
+
+def test_the_sampler_s_copy_keeps_the_rotary_frequencies(monkeypatch):
+    """In bfloat16 they would be another model, the more so the further apart two tokens are."""
+    monkeypatch.setattr(parallel.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(parallel, "precision", lambda: torch.bfloat16)
+    model = make_model()
+    copied = parallel.WholeWeights(model, "cpu").model
+    assert {p.dtype for p in copied.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    mine, theirs = dict(copied.named_buffers()), dict(model.named_buffers())
+    assert mine and all(torch.equal(mine[name], theirs[name]) for name in theirs)

@@ -123,6 +123,13 @@ def test_a_resumed_run_keeps_its_new_length_and_notices_other_problems(start, tm
     assert resumed.returncode == 2 and "are not those that" in said
 
 
+def test_slow_steps_are_saved_by_the_clock(start, tmp_path):
+    assert start("--save-minutes", 1e-6, "--keep-saves", 9).wait(timeout=120) == 0
+    assert [path.name for path in checkpoint._complete(tmp_path / "run" / "checkpoints")] == [
+        "step-000001", "step-000002", "step-000003",
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------------------------- checkpoints and logs
 
 
