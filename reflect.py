@@ -7,17 +7,21 @@ The policy is shown a query, one of its own wrong responses y- and one of its ow
 
 The reconstruction becomes y_ref, a training trajectory for the plain query:
 
-    y_ref = y-[:kept] + encode(the rest) + [end]
+    y_ref = y-[:kept] + encode(text of y_ref)[new:] + [end]
 
-where y-[:kept] are the very ids that were sampled, up to the turn, and only the rest is new. `construct` checks what
-the paper asks for and names the reason of everything it throws away (OUTCOMES). Whether y_ref is correct is not
-decided here: it is verified like any response.
+where y-[:kept] are the very ids that were sampled, up to the turn, and only the rest is new. The rest cannot be encoded
+by itself: a tokeniser treats the beginning of a text in its own way (SentencePiece puts a space there), and may have
+one token for what stands on both sides of the splice. So the whole text is encoded, and the two sequences of ids are
+joined at the last place before the turn where both have a border between tokens. `construct` checks what the paper asks
+for, that the ids spell the text, and names the reason of everything it throws away (OUTCOMES). Whether y_ref is correct
+is not decided here: it is verified like any response.
 
 Ours, not the paper's: what counts as a turn (REFLECTIONS, right where the reconstruction leaves y-) and the wording.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from unicodedata import category
 
 # What makes a response "reflect", in lower case: used to recognise the turn here, and for DSR and ERR in eval.py.
 REFLECTIONS = (
@@ -43,9 +47,10 @@ REFLECTIONS = (
     "that's wrong",
     "that is wrong",
 )
-# What may stand between the error and the turn: these words, space, and what ends a sentence, a formula or emphasis.
+# What may stand between the error and the turn: these words, space, what ends a sentence, a formula or emphasis, and
+# pictures such as \N{THINKING FACE}.
 LEAD_INS = ("but", "oh", "hmm", "no", "ah", "actually", "ok", "okay")
-PUNCTUATION = ".,;:!?*_-\u2013\u2014\u2026\"'()[]{}$\\"
+PUNCTUATION = ".,;:!?*_-#\u2013\u2014\u2026\ufe0f\"'()[]{}$\\"
 
 OUTCOMES = {
     "kept": "a trajectory for training",
@@ -115,8 +120,8 @@ def construct(
     Without `verbatim` y_ref is the whole reconstruction as it was written, be it y-'s words or not, and kept is 0: the
     paper's ablation "full reconstruction", whose prompt is ANEW.
 
-    `decode` and `encode` are the tokeniser's, without special tokens. Tokenisers whose `encode` adds a space in front
-    of any text (SentencePiece's dummy prefix) cannot continue a text: they end in "splice"."""
+    `decode` and `encode` are the tokeniser's, exact and without special tokens: decode(encode(text)) is the text, or
+    else the outcome is "splice"."""
     if not finished:
         return Construction("cut")
     parsed = parse(output)
@@ -125,18 +130,18 @@ def construct(
     analysis, rewritten = parsed
     wrong = decode(wrong_ids)
     rewritten = wrong[: len(wrong) - len(wrong.lstrip())] + rewritten.strip()
-    kept = 0
+    whole, kept, new = encode(rewritten), 0, 0
     if verbatim:
         cut = turn_position(wrong, rewritten)
         if isinstance(cut, str):
             return Construction(cut, analysis)
-        kept = _ids_within(wrong_ids, rewritten[:cut], decode)
-        if kept == 0:
+        if not _ids_within(wrong_ids, rewritten[:cut], decode):
             return Construction("not_verbatim", analysis)
+        kept, new = _last_common_border(wrong_ids, whole, rewritten[:cut], decode)
     prefix = decode(wrong_ids[:kept])
     turn = rewritten[len(prefix) :]
-    ids = wrong_ids[:kept] + encode(turn)
-    if decode(ids) != rewritten:
+    ids = wrong_ids[:kept] + whole[new:]
+    if decode(ids) != rewritten or (verbatim and not kept):
         return Construction("splice", analysis, prefix, turn)
     if len(ids) >= max_tokens:
         return Construction("too_long", analysis, prefix, turn)
@@ -158,7 +163,7 @@ def parse(output: str) -> tuple[str, str] | None:
 def turn_position(wrong: str, rewritten: str) -> int | str:
     """Where in `rewritten` the turn begins; all before it is a prefix of `wrong`, in whole words. Or "no_turn": no
     reflection after the words shared with y- (a "wait" that y- holds itself does not count); or "not_verbatim": there
-    is one, but more than LEAD_INS and PUNCTUATION stands between the shared words and it."""
+    is one, but more than LEAD_INS, PUNCTUATION and pictures stands between the shared words and it."""
     shared = next((i for i, (a, b) in enumerate(zip(wrong, rewritten)) if a != b), min(len(wrong), len(rewritten)))
     text = _folded(rewritten)
     starts = [at for phrase in REFLECTIONS for at in _occurrences(text, phrase) if at + len(phrase) > shared]
@@ -167,7 +172,8 @@ def turn_position(wrong: str, rewritten: str) -> int | str:
     start = min(starts)
     while shared and (_inside_word(wrong, shared) or _inside_word(rewritten, shared)):
         shared -= 1
-    between = "".join(" " if c in PUNCTUATION else c for c in rewritten[shared:start]).lower().split()
+    skipped = (" " if c in PUNCTUATION or category(c) == "So" else c for c in rewritten[shared:start])
+    between = "".join(skipped).lower().split()
     if any(word not in LEAD_INS for word in between):
         return "not_verbatim"
     return min(start, shared)
@@ -198,6 +204,23 @@ def _occurrences(text: str, phrase: str) -> Iterator[int]:
 
 def _inside_word(text: str, at: int) -> bool:
     return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
+
+
+def _last_common_border(ids: list[int], whole: list[int], text: str, decode) -> tuple[int, int]:
+    """The last (i, j) where ids[:i] and whole[:j] spell the same beginning of `text`. Of the tokens that spell nothing
+    (special ones), those that stand right before that place are left out."""
+    i, j = _ids_within(ids, text, decode), _ids_within(whole, text, decode)
+    one, two = decode(ids[:i]), decode(whole[:j])
+    while one != two or not text.startswith(one):
+        if len(one) >= len(two):
+            i -= 1
+            one = decode(ids[:i])
+        else:
+            j -= 1
+            two = decode(whole[:j])
+    while i and decode(ids[: i - 1]) == one:
+        i -= 1
+    return i, j
 
 
 def _ids_within(ids: list[int], text: str, decode) -> int:

@@ -129,9 +129,14 @@ def judge(
     completion: Completion, tokenizer, query: int, prompt: list[int], problem: Problem, reward: Reward
 ) -> Response:
     """Decode a completion and decide what is known of it."""
-    text = tokenizer.decode(completion.ids, skip_special_tokens=True)
+    text = decode(tokenizer, completion.said)
     value = reward(text, problem) if completion.finished else 0.0
     return Response(**vars(completion), query=query, prompt=prompt, text=text, reward=value, reflects=reflects(text))
+
+
+def decode(tokenizer, ids: list[int]) -> str:
+    """The text that ids spell, to the letter; special tokens spell nothing."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def evaluate(
@@ -236,12 +241,12 @@ class Actor:
     def _splice(self, tried: Attempt, prompt: list[int], output: Completion):
         """Parse, check and splice a synthesis output; what is kept is judged like any response. What becomes of an
         attempt: its construction, its output, and y_ref or None."""
-        wrong, said, trajectory = tried.wrong, self._decode(output.ids), None
+        wrong, said, trajectory = tried.wrong, decode(self.tokenizer, output.said), None
         made = construct(
-            wrong.ids[:-1] if wrong.finished else wrong.ids,
+            wrong.said,
             said,
             finished=output.finished,
-            decode=self._decode,
+            decode=lambda ids: decode(self.tokenizer, ids),
             encode=lambda text: self.tokenizer(text, add_special_tokens=False).input_ids,
             eos_id=tried.right.ids[-1],  # a right response ended, and so
             max_tokens=self.sampling.max_new_tokens,
@@ -286,9 +291,6 @@ class Actor:
 
         whole = {i: one for part in parallel.together(work) for i, one in part.items()}
         return [whole[i] for i in range(len(prompts))]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
 # --------------------------------------------------------------------------------------------- what an update trains on

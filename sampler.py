@@ -44,6 +44,11 @@ class Completion:
     logprobs: list[float]
     finished: bool
 
+    @property
+    def said(self) -> list[int]:
+        """The ids without the end token."""
+        return self.ids[:-1] if self.finished else self.ids
+
 
 class NotFinite(ValueError):
     """The model gives no probabilities."""
