@@ -375,16 +375,18 @@ def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat)
 
 def prompt_ids(tokenizer, texts: list[str], *, system: str | None = None, **template) -> list[list[int]]:
     """Each text as a user's turn in the tokeniser's chat template, up to where the response begins, after a `system`
-    message if one is given. `template`: further variables of the chat template, such as enable_thinking. A tokeniser
-    without a template (a base model's) gets the text and a line break. Raises ValueError when the template has no place
-    for what is given."""
+    message if one is given. `template`: further variables of the chat template, such as enable_thinking. A template
+    writes all special tokens itself, so the tokeniser adds none. A tokeniser without a template (a base model's) gets
+    the text and a line break, behind what it puts in front of any text. Raises ValueError when the template has no
+    place for what is given."""
     if not texts:
         return []
     for variable in (*template, *(["a system message"] if system else [])):
         if not tokenizer.chat_template or (variable in template and variable not in str(tokenizer.chat_template)):
             raise ValueError(f"this model's chat template knows no {variable.removeprefix('a ')}: leave it out")
     if not tokenizer.chat_template:
-        return tokenizer([text + "\n" for text in texts]).input_ids
+        whole = tokenizer([text + "\n" for text in texts]).input_ids
+        return [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in whole]  # some end any text, too
     first = [{"role": "system", "content": system}] if system else []
     turns = [[*first, {"role": "user", "content": text}] for text in texts]
     try:

@@ -176,12 +176,27 @@ def _loading(path: str):
 
 
 def eos_ids(model, tokenizer) -> set[int]:
-    """Every token that ends a response: those of the generation config, or else the tokeniser's."""
-    ids = model.generation_config.eos_token_id if model.generation_config else None
-    ids = tokenizer.eos_token_id if ids is None else ids
-    if ids is None:
+    """Every token that ends a response: those of the generation config, the tokeniser's, and the one that the chat
+    template puts after a response (a base model's generation config does not know it)."""
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ids = {*configured} if isinstance(configured, (list, tuple)) else {configured}
+    ids = (ids | {tokenizer.eos_token_id, _end_of_turn(tokenizer)}) - {None}
+    if not ids:
         raise ValueError("the model names no end-of-sequence token: set eos_token_id in its generation_config.json")
-    return set(ids) if isinstance(ids, (list, tuple)) else {ids}
+    return ids
+
+
+def _end_of_turn(tokenizer) -> int | None:
+    """The added token, if there is one, that the chat template puts right behind what an assistant says."""
+    said = "It is four."
+    turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except Exception:  # there is no template, or it has no place for this: prompts are another matter (data.py)
+        return None
+    behind = text.rpartition(said)[2].lstrip() if said in text else ""
+    ids = tokenizer(behind, add_special_tokens=False).input_ids
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
 
 
 def fingerprint(model) -> str:
