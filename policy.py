@@ -143,7 +143,7 @@ def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     what `Policy` would compute. Runs no code of the folder's, and unpickles nothing."""
     with _loading(path), torch.no_grad():
         model, found = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False, use_safetensors=True,
+            path, dtype=dtype, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True,
         )  # fmt: skip
         for kind in ("missing", "unexpected", "mismatched"):
@@ -153,10 +153,11 @@ def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float3
             raise ValueError(f"its weights are not finite: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
         model = model.to(device).eval()
         ids = torch.arange(4, device=device)[None]
-        theirs = model(input_ids=ids).logits
-        ours = model.get_output_embeddings()(model.base_model(input_ids=ids).last_hidden_state)
-    if not torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4):
-        raise ValueError(f"{path}: this model changes its logits after the output layer, which policy.py does not know")
+        theirs, inner = model(input_ids=ids).logits, model.base_model(input_ids=ids)
+        hidden = getattr(inner, "last_hidden_state", None)
+        ours = model.get_output_embeddings()(hidden) if hidden is not None else None
+    if ours is None or not torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4):
+        raise ValueError(f"{path}: its logits are not those of its output layer on its last hidden states (policy.py)")
     return model
 
 

@@ -17,9 +17,11 @@ another batch shape may round a logit differently in its last bit.)
 
 A step attends to a prefix of the cache whose length grows in buckets, so it never pays for the longest possible
 response. On a GPU, where launching the kernels of a step takes longer than running them, a step of each shape (rows
-and attended length, both in buckets) is recorded once as a CUDA graph and then replayed.
+and attended length, both in buckets) is recorded once as a CUDA graph and then replayed. Layers with a sliding window
+read the same cache under a narrower mask: what no window reaches any more stays in memory, and the code stays short.
 """
 
+import contextlib
 import math
 import time
 from collections import Counter, deque
@@ -97,30 +99,29 @@ class _Row:
 
 
 class Sampler:
-    """Samples groups of completions from `model`, any transformers causal LM with full attention.
+    """Samples groups of completions from `model`, a transformers causal LM whose layers attend to all positions or to a
+    sliding window. Raises ValueError with one sentence when it cannot run the model: `refusal` and `_try` find out.
 
     `eos_ids`: the tokens that end a completion; None takes those of the model's generation config.
     `slots`: how many completions run side by side, at most; None takes as many as `memory` holds, up to 512.
     `memory`: bytes that the cache may take; None means 80 % of what is free on a GPU, and no bound on a CPU.
     The model is used as it is: its device, its weights, their precision; autocast is off.
 
-    A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes. The cache takes
-    B * slots * length, where length is the longest prompt plus its limit, minus 1; while prompts are prefilled, another
-    B * (prompts of the batch) * (longest of them - 1). `stats` tells after a call what it came to, and how it went.
+    A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes (`position_bytes`, which
+    is measured). The cache takes B * slots * length, where length is the longest prompt plus its limit, minus 1; while
+    prompts are prefilled, another B * (prompts of the batch) * (longest of them - 1). `stats` tells after a call what
+    it came to, and how it went.
     """
 
     def __init__(self, model, *, eos_ids=None, slots: int | None = 64, memory: int | None = None):
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
-        if model.config._attn_implementation != "sdpa":
-            raise ValueError("the sampler needs a model loaded with attn_implementation='sdpa'")
-        if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or []):
-            raise ValueError("the sampler needs full attention in every layer: this model has sliding or linear ones")
         if eos_ids is None:
             configured = model.generation_config.eos_token_id
             eos_ids = configured if isinstance(configured, (list, tuple)) else [configured]
         self.model, self.eos_ids, self.slots, self.memory = model, frozenset(eos_ids), slots, memory
         self.stats = Stats()
+        self.position_bytes = self._try()
 
     @torch.inference_mode()
     def sample(
@@ -151,21 +152,13 @@ class Sampler:
             return groups
         length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
         self.stats = Stats(slots=min(len(rows), self._slots_for(length)))
-        config, was_training = self.model.config, self.model.training
-        AttentionInterface.register("slots", attention)
-        config._attn_implementation = "slots"
-        self.model.eval()
-        try:
-            bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
-            with bar, torch.autocast(self.model.device.type, enabled=False):
-                for row, finished in self._run(distinct, deque(rows), length, temperature, top_p, top_k):
-                    i, j = row.place
-                    groups[i][j] = Completion(row.ids, row.logprobs, finished)
-                    bar.update()
-                    bar.set_postfix_str(f"{self.stats.tokens_per_second:.0f} tokens/s", refresh=False)
-        finally:
-            self.model.train(was_training)
-            config._attn_implementation = "sdpa"
+        bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
+        with bar, _evaluating(self.model, "slots"):
+            for row, finished in self._run(distinct, deque(rows), length, temperature, top_p, top_k):
+                i, j = row.place
+                groups[i][j] = Completion(row.ids, row.logprobs, finished)
+                bar.update()
+                bar.set_postfix_str(f"{self.stats.tokens_per_second:.0f} tokens/s", refresh=False)
         return groups
 
     def check(self, prompts, n, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0) -> list[int]:
@@ -188,6 +181,30 @@ class Sampler:
                 )
         return limits
 
+    @torch.inference_mode()
+    def _try(self) -> int:
+        """Run five tokens. Raises ValueError with a sentence if that fails, or if the logits are not those of the
+        model's own forward. Returns the bytes that a position of the cache takes."""
+        model, device = self.model, self.model.device
+        ids_BT, start_B = torch.arange(5, device=device)[None], torch.zeros(1, dtype=torch.long, device=device)
+        reason = refusal(model)
+        try:
+            if not reason:
+                cache = KVCache(model.config, 1, 5)
+                with _evaluating(model, "slots"):
+                    _forward(model, cache, ids_BT[:, :4], start_B, 4)
+                    ours = _forward(model, cache, ids_BT[:, 4:], start_B + 4, 5).float()
+                with _evaluating(model, model.config._attn_implementation):
+                    theirs = model(input_ids=ids_BT, use_cache=False).logits[:, -1].float()
+                close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
+                if not (ours - theirs).norm() <= close * theirs.norm():
+                    reason = "its logits are not those of its own forward"
+        except Exception as error:  # of any kind: whatever the model's code expects and does not find here
+            reason = str(error) or type(error).__name__
+        if reason:
+            raise ValueError(f"the sampler cannot run this model ({type(model).__name__}): {reason.splitlines()[0]}")
+        return cache.bytes // 5
+
     def _slots_for(self, length: int) -> int:
         """How many rows of `length` positions to run side by side."""
         most, memory = self.slots or 512, self.memory
@@ -197,7 +214,7 @@ class Sampler:
             free, device = torch.cuda.mem_get_info(self.model.device)[0], self.model.device
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
             memory = int(0.8 * free)
-        row = length * position_bytes(self.model)
+        row = length * self.position_bytes
         if row > memory:
             raise ValueError(
                 f"one completion of {length} positions needs {row / 2**20:.1f} MiB of cache, but it may take only "
@@ -296,45 +313,74 @@ def truncate(probs_BV, top_p: float, top_k: int):
     return torch.zeros_like(probs_BV).scatter(-1, order, ordered)
 
 
-def position_bytes(model) -> int:
-    """Bytes of keys and values that one token takes in the cache, over all layers."""
+def refusal(model) -> str | None:
+    """Why `Sampler` cannot run a model, as far as its class and config tell."""
     config = model.config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return 2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize
+    others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if config.get_text_config() is not config:
+        return "it is more than a text model"
+    if others:
+        return f"it has layers of {', '.join(sorted(others))}, and only full_attention and sliding_attention will do"
+    if model._is_stateful:
+        return "its layers keep a state, not keys and values"
+    if not model._supports_attention_backend:
+        return "transformers does not let its attention be replaced"
+    return None
 
 
-def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scaling=None, **_):
+@contextlib.contextmanager
+def _evaluating(model, implementation: str):
+    """While it is entered: the model in evaluation mode with this implementation of attention, and no autocast."""
+    AttentionInterface.register("slots", attention)
+    config, training, former = model.config, model.training, model.config._attn_implementation
+    try:
+        model.eval()
+        config._attn_implementation = implementation
+        with torch.autocast(model.device.type, enabled=False):
+            yield
+    finally:
+        model.train(training)
+        config._attn_implementation = former
+
+
+def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scaling=None, s_aux=None, **more):
     """The attention of `sample`, as transformers' models call it: scaled dot products under `attention_mask` [B, 1,
-    T, L] (bool), query heads H in groups of G = H / K for each key head. Returns [B, T, H, head_dim] and no weights.
+    T, L] (bool), query heads H in groups of G = H / K for each key head. `s_aux` [H] are sinks (gpt-oss): each is one
+    more score of its head, without a value. Returns [B, T, H, head_dim] and no weights.
 
     A single query is the case that counts, and there the G heads of a group are G queries to the same keys, which are
     then read once. Two small products, which beat PyTorch's fused kernel on a CPU."""
+    for name in ("softcap", "position_bias", "indices", "block_indices", "sinks"):
+        if more.get(name) is not None:
+            raise ValueError(f"its attention takes {name}")
     B, H, T, D = query_BHTD.shape
     K = key_BKLD.shape[1]
-    if T > 1:
+    if s_aux is None and T > 1:
         key_BHLD, value_BHLD = (x.repeat_interleave(H // K, 1) for x in (key_BKLD, value_BKLD))
         out_BHTD = sdpa(query_BHTD, key_BHLD, value_BHLD, attn_mask=attention_mask, scale=scaling)
         return out_BHTD.transpose(1, 2), None
-    query_BKGD = query_BHTD.view(B, K, H // K, D)
-    if query_BHTD.device.type != "cpu":
-        out_BKGD = sdpa(query_BKGD, key_BKLD, value_BKLD, attn_mask=attention_mask, scale=scaling)
-        return out_BKGD.reshape(B, 1, H, D), None
+    G = H // K
+    query_BKMD = query_BHTD.reshape(B, K, G * T, D)  # M: the T queries of each of the G heads
+    if s_aux is None and query_BHTD.device.type != "cpu":
+        out_BKGD = sdpa(query_BKMD, key_BKLD, value_BKLD, attn_mask=attention_mask, scale=scaling)
+        return out_BKGD.reshape(B, 1, H, -1), None
     scaling = D**-0.5 if scaling is None else scaling
-    scores_BKGL = (scaling * query_BKGD) @ key_BKLD.transpose(-1, -2)
-    weights_BKGL = scores_BKGL.masked_fill_(~attention_mask, -torch.inf).softmax(-1)
-    return (weights_BKGL @ value_BKLD).view(B, 1, H, D), None
+    scores_BKGTL = ((scaling * query_BKMD) @ key_BKLD.transpose(-1, -2)).unflatten(2, (G, T))
+    scores_BKGTL = scores_BKGTL.masked_fill_(~attention_mask[:, :, None], -torch.inf)
+    if s_aux is not None:
+        scores_BKGTL = torch.cat([scores_BKGTL, s_aux.view(K, G, 1, 1).expand(B, K, G, T, 1)], -1)
+    weights_BKML = scores_BKGTL.softmax(-1)[..., : key_BKLD.shape[2]].flatten(2, 3)
+    return (weights_BKML @ value_BKLD).reshape(B, H, T, -1).transpose(1, 2), None
 
 
 def _forward(model, cache, ids_BT, start_B, attended: int):
     """Logits [B, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ...; it
     sees positions of the first `attended` ones."""
     position_BT = start_B[:, None] + torch.arange(ids_BT.shape[1], device=start_B.device)
-    mask_B1TL = cache.at(position_BT, attended)
     out = model(
         input_ids=ids_BT,
         position_ids=position_BT,
-        attention_mask=mask_B1TL,
+        attention_mask=cache.at(position_BT, attended),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
@@ -343,11 +389,12 @@ def _forward(model, cache, ids_BT, start_B, attended: int):
 
 
 class _Decode:
-    """One token a row: logits [B, V] from the B rows' tokens and positions. On a GPU by CUDA graphs, a shape each."""
+    """One token a row: logits [B, V] from the B rows' tokens and positions. On a GPU by CUDA graphs, a shape each, if
+    transformers says that the model can be recorded (some mixtures of experts cannot)."""
 
     def __init__(self, model, cache: "KVCache"):
         self.model, self.cache = model, cache
-        self.by_graph = model.device.type == "cuda"
+        self.by_graph = model.device.type == "cuda" and model._can_compile_fullgraph
         self.bucket = 512 if self.by_graph else 32  # a graph costs time and memory; on a CPU a bucket costs nothing
         self.input_2B = torch.zeros(2, cache.rows, dtype=torch.long, device=model.device)  # where graphs read
         self.graphs: dict[tuple[int, int], tuple] = {}
@@ -390,6 +437,7 @@ class KVCache(Cache):
 
     def __init__(self, config, rows: int, length: int):
         self.rows, self.length = rows, length
+        self.kinds, self.window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
         super().__init__(layers=[_KVLayer(self) for _ in range(config.num_hidden_layers)])
 
     @property
@@ -399,11 +447,17 @@ class KVCache(Cache):
 
     def at(self, position_BT, attended: int):
         """Aim the next forward's writes at `position_BT` of the first B rows; returns its attention mask
-        [B, 1, T, attended], where a token sees the positions up to its own."""
+        [B, 1, T, attended], where a token sees the positions up to its own: as many as the window holds, if there is
+        one. A model with layers of both kinds takes a dictionary of masks."""
         self.row_B1 = torch.arange(len(position_BT), device=position_BT.device)[:, None]
         self.position_BT = position_BT
         self.attended = attended
-        return (torch.arange(attended, device=position_BT.device) <= position_BT[..., None])[:, None]
+        behind_B1TL = (position_BT[..., None] - torch.arange(attended, device=position_BT.device))[:, None]
+        seen_B1TL = behind_B1TL >= 0
+        if not self.window or "sliding_attention" not in (self.kinds or ["sliding_attention"]):
+            return seen_B1TL
+        near_B1TL = seen_B1TL & (behind_B1TL < self.window)
+        return {"full_attention": seen_B1TL, "sliding_attention": near_B1TL} if self.kinds else near_B1TL
 
     def copy_rows(self, source: "KVCache", source_rows: list[int], rows: list[int], length: int):
         """Copy the first `length` positions of rows of `source` to rows here (source may be this cache)."""

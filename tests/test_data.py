@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from tiny import make_tokenizer
+from tokenizers import processors
 
 import data
 from data import Problem, choose_files, hub_address, load, prompt_ids, split_of, unwrap
@@ -293,3 +294,21 @@ def test_prompts():
         tokenizer.chat_template = "{{ messages[0].content }}<assistant>"
     tokenizer.chat_template = None
     assert text() == "1+1?\n" and prompt_ids(tokenizer, []) == []
+
+
+def test_a_prompt_begins_once():
+    """Whoever writes the beginning-of-sequence token, the template or the tokeniser: it stands there once, and no end
+    token stands behind the prompt."""
+    tokenizer = make_tokenizer(["1+1?"])
+    bos, end = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>"])
+    tokenizer.bos_token = "<|user|>"
+    plain = tokenizer("1+1?\n", add_special_tokens=False).input_ids
+    for before, behind in [("", ""), ("<|user|> ", ""), ("", " <|end|>"), ("<|user|> ", " <|end|>")]:
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{before}$A{behind}", special_tokens=[("<|user|>", bos), ("<|end|>", end)]
+        )
+        assert tokenizer("1+1?\n").input_ids == [bos] * bool(before) + plain + [end] * bool(behind)
+        for start in ("{{ bos_token }}", "", None):
+            tokenizer.chat_template = None if start is None else start + "{{ messages[0].content + '\n' }}"
+            begins = bool(before if start is None else start)
+            assert prompt_ids(tokenizer, ["1+1?"]) == [[bos] * begins + plain]

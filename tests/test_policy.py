@@ -5,8 +5,15 @@ import random
 
 import pytest
 import torch
-from tiny import WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
-from transformers import AutoModelForCausalLM
+from tiny import CLASSES, WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    Cohere2Config,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import policy
 from policy import Policy, micro_batches
@@ -21,9 +28,10 @@ def rows(count=7, seed=0):
     return [ids(1, 30) for _ in range(count)], [ids(1, 20) for _ in range(count)]
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])
+@pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("chunk", [7, 1024])
 def test_logprobs_and_entropy_are_those_of_one_plain_forward_a_row(kind, chunk):
+    """Of models with windows (6 positions), the rows are up to 50 tokens long."""
     model, (prompts, responses) = make_model(kind), rows()
     logprobs, entropy = Policy(model, chunk)(prompts, responses, 0.7)
     reference = copy.deepcopy(model)
@@ -133,11 +141,29 @@ def test_save_and_load(tmp_path, tied):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
-def test_every_end_token_of_the_generation_config_counts():
+@pytest.mark.parametrize("kind", ["gpt_oss", "gemma3", "qwen3_moe"])
+def test_other_architectures_load_with_the_attention_they_have(tmp_path, kind):
+    model, ids = make_model(kind), torch.tensor([[5, 6, 7, 8] * 5])
+    model.save_pretrained(tmp_path)
+    loaded = policy.load_model(str(tmp_path))
+    assert loaded.config._attn_implementation == ("eager" if kind == "gpt_oss" else "sdpa")
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+
+
+def test_all_end_tokens_count_those_of_the_generation_config_the_tokeniser_and_the_template():
     model, tokenizer = make_model(eos=(1, 7)), make_tokenizer(["x"])
     assert policy.eos_ids(model, tokenizer) == {1, 7}
-    model.generation_config.eos_token_id = None
-    assert policy.eos_ids(model, tokenizer) == {tokenizer.eos_token_id}
+    model.generation_config.eos_token_id = 9
+    assert policy.eos_ids(model, tokenizer) == {9, tokenizer.eos_token_id}
+    tokenizer.add_tokens(["</turn>"])  # added, and not special
+    for end, counts in [("<|user|>", {2}), (" <pad>\n", {0}), ("</turn>", {len(tokenizer) - 1}), ("<end>", set())]:
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}" + end + "{% endfor %}"
+        assert policy.eos_ids(model, tokenizer) == {9, tokenizer.eos_token_id} | counts
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    assert policy.eos_ids(model, tokenizer) == {9, tokenizer.eos_token_id}
+    model.generation_config.eos_token_id = tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="names no end-of-sequence token"):
+        policy.eos_ids(model, tokenizer)
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
@@ -146,3 +172,23 @@ def test_what_cannot_be_loaded_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="no model could be loaded"):
         policy.load(str(tmp_path))
+
+
+SMALL = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "says"),
+    [
+        (AutoModelForCausalLM.from_config, Cohere2Config(**SMALL), "logits are not those of its output layer"),
+        (Llama4ForCausalLM, Llama4TextConfig(**SMALL, num_local_experts=2), "logits are not those of its output layer"),
+        (T5ForConditionalGeneration, T5Config(vocab_size=97, d_model=32, d_kv=8, d_ff=32, num_layers=1), "T5Config"),
+    ],
+)
+def test_models_that_the_policy_does_not_know_are_refused_in_a_sentence(tmp_path, make, config, says):
+    make(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"^[^\n]*{says}[^\n]*$"):
+        policy.load_model(str(tmp_path))

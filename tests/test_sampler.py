@@ -6,10 +6,20 @@ import random
 import numpy as np
 import pytest
 import torch
-from tiny import logprobs_one_at_a_time, make_model
+from tiny import CLASSES, WINDOWED, logprobs_one_at_a_time, make_model
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    Gemma2Config,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    LlamaForCausalLM,
+    MambaConfig,
+    Qwen3NextConfig,
+)
 
 import sampler
-from sampler import Sampler, choose, position_bytes, truncate, uniforms
+from sampler import Sampler, choose, truncate, uniforms
 
 
 def ragged_prompts(count=9, longest=70, vocab=97, seed=0):
@@ -18,20 +28,42 @@ def ragged_prompts(count=9, longest=70, vocab=97, seed=0):
     return [[rng.randrange(2, vocab) for _ in range(length)] for length in lengths]
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama"])
-@pytest.mark.parametrize("slots", [1, 3, 16])
-def test_greedy_is_transformers_generate(kind, slots):
+@pytest.mark.parametrize("kind", CLASSES)
+def test_greedy_is_transformers_generate(kind):
+    """Of models with windows, prompts and completions reach far beyond them."""
     ends = list(range(1, 97, 8))
     model, prompts = make_model(kind, eos=ends, tied=False), ragged_prompts()
-    mine = Sampler(model, eos_ids=ends, slots=slots).sample(prompts, max_new_tokens=24, temperature=0)
-    lengths = set()
-    for prompt, [completion] in zip(prompts, mine):
+    theirs = []
+    for prompt in prompts:
         ids = torch.tensor([prompt])
-        theirs = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
-        assert completion.ids == theirs[0, len(prompt) :].tolist()
-        assert completion.finished == (completion.ids[-1] in ends)
-        lengths.add(len(completion.ids))
-    assert len(lengths) > 2  # some ended early, so rows were refilled
+        whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
+        theirs.append(whole[0, len(prompt) :].tolist())
+    for slots in (1, 3, 16):
+        mine = Sampler(model, eos_ids=ends, slots=slots).sample(prompts, max_new_tokens=24, temperature=0)
+        assert [completion.ids for [completion] in mine] == theirs
+        assert all(completion.finished == (completion.ids[-1] in ends) for [completion] in mine)
+    assert len(set(map(len, theirs))) > 2  # some ended early, so rows were refilled
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in ("qwen3", "qwen2", "llama")])
+def test_logprobs_of_other_architectures_are_those_of_a_full_forward(kind):
+    model, prompts = make_model(kind, tied=False), ragged_prompts()
+    groups = Sampler(model, eos_ids={1, 2, 3}, slots=5).sample(prompts, 2, max_new_tokens=20, temperature=0.7)
+    reference = copy.deepcopy(model)
+    for prompt, group in zip(prompts, groups):
+        for completion in group:
+            expected, _ = logprobs_one_at_a_time(reference, prompt, completion.ids, 0.7)
+            assert np.abs(np.array(completion.logprobs) - expected.detach().numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", WINDOWED)
+def test_windows_matter_here(kind):
+    """So that the tests above can fail: without its window, the same model says something else."""
+    model, prompts = make_model(kind, tied=False), ragged_prompts()
+    wider = make_model(kind, tied=False)
+    wider.config.sliding_window = 512
+    near, far = (Sampler(m, eos_ids=()).sample(prompts, max_new_tokens=9, temperature=0) for m in (model, wider))
+    assert near != far
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.6])
@@ -143,10 +175,46 @@ def test_bad_requests_are_refused_before_any_work(prompts, more, says):
     assert sampler.sample([], max_new_tokens=4) == []
 
 
-def test_sliding_windows_are_refused():
-    model = make_model(tied=False)
-    model.config.layer_types = ["full_attention", "sliding_attention"]
-    with pytest.raises(ValueError, match="full attention"):
+SMALL = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
+}  # fmt: skip
+VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+REFUSED = {
+    "layers of linear_attention": Qwen3NextConfig(
+        **SMALL, layer_types=["linear_attention", "full_attention"], num_experts=4, moe_intermediate_size=16,
+        shared_expert_intermediate_size=16,
+    ),
+    "(layers of linear_attention|keep a state)": MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=1),
+    "takes softcap": Gemma2Config(**SMALL),
+    "does not let its attention be replaced": FalconConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=1, num_attention_heads=4
+    ),
+    "more than a text model": Gemma3Config(
+        text_config=SMALL, vision_config={**VISION, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_the_sampler_cannot_run_is_refused_at_once(reason):
+    config = REFUSED[reason]
+    make = Gemma3ForConditionalGeneration if isinstance(config, Gemma3Config) else AutoModelForCausalLM.from_config
+    with pytest.raises(ValueError, match=f"^the sampler cannot run this model .*{reason}[^\n]*$"):
+        Sampler(make(config), eos_ids={1})
+
+
+def test_a_model_that_would_be_sampled_wrongly_is_refused():
+    """One that finds its positions by itself: after the prompt, they would be others here than in its own forward."""
+
+    class Counting(LlamaForCausalLM):
+        def forward(self, *args, position_ids=None, **given):
+            return super().forward(*args, **given)
+
+    model = make_model("llama")
+    Sampler(model, eos_ids={1})
+    model.__class__ = Counting
+    with pytest.raises(ValueError, match="logits are not those of its own forward"):
         Sampler(model, eos_ids={1})
 
 
@@ -157,20 +225,22 @@ def test_cache_memory_is_what_the_docstring_says():
     position = 2 * 2 * 2 * 8 * 4  # keys and values, layers, key heads, head_dim, float32
     longest = max(map(len, prompts))
     widest = max(4 * (max(map(len, prompts[i : i + 4])) - 1) for i in range(0, len(prompts) - 3, 4))
-    assert position_bytes(model) == position
+    assert sampler.position_bytes == position
     assert sampler.stats.cache_bytes == position * (4 * (longest + 10 - 1) + widest)
+    latent = Sampler(make_model("deepseek_v3"), eos_ids=())
+    assert latent.position_bytes == 2 * (8 + 4) * 4  # layers; what a model with latent attention keeps; float32
 
 
 def test_cache_memory_counts_when_nothing_is_prefilled():
     model = make_model(tied=False)
     sampler = Sampler(model, eos_ids=(), slots=2)
     sampler.sample([[5], [6]], max_new_tokens=10)
-    assert sampler.stats.cache_bytes == position_bytes(model) * 2 * 10
+    assert sampler.stats.cache_bytes == sampler.position_bytes * 2 * 10
 
 
 def test_slots_follow_from_memory():
     model = make_model(tied=False)
-    row = position_bytes(model) * (3 + 20 - 1)
+    row = Sampler(model, eos_ids=()).position_bytes * (3 + 20 - 1)
     sampler = Sampler(model, eos_ids=(), slots=None, memory=5 * row + 1)
     wide = Sampler(model, eos_ids=(), slots=None)
     arguments = {"max_new_tokens": 20, "seed": 4}
@@ -191,13 +261,14 @@ def test_statistics():
     assert sampler.stats.prefill_tokens == 2 * 2  # all but the last token of each prompt, padded
 
 
-def test_an_interrupt_leaves_the_model_as_it_was(monkeypatch):
-    model = make_model(tied=False).train()
+@pytest.mark.parametrize(("kind", "implementation"), [("qwen3", "sdpa"), ("gpt_oss", "eager")])
+def test_an_interrupt_leaves_the_model_as_it_was(kind, implementation, monkeypatch):
+    model = make_model(kind, tied=False).train()
     sampler = Sampler(model, eos_ids=())
     monkeypatch.setattr("sampler.choose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         sampler.sample([[5]], max_new_tokens=3)
-    assert model.training and model.config._attn_implementation == "sdpa"
+    assert model.training and model.config._attn_implementation == implementation
     monkeypatch.undo()
     assert len(sampler.sample([[5]], max_new_tokens=3)[0][0].ids) == 3
 

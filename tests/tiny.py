@@ -1,36 +1,49 @@
 """Small models and tokenisers, made on the spot."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV3Config,
+    Gemma3TextConfig,
+    GptOssConfig,
     LlamaConfig,
-    LlamaForCausalLM,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
-    Qwen2ForCausalLM,
     Qwen3Config,
-    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
 )
 
-CLASSES = {
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "llama": (LlamaConfig, LlamaForCausalLM),
+SLIDING = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
+EXPERTS = {"num_experts_per_tok": 2, "num_local_experts": 4, "moe_intermediate_size": 32}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 6}
+CLASSES = {  # of each kind the config, and what it is given beside what `make_model` gives all
+    "qwen3": (Qwen3Config, {}),
+    "qwen2": (Qwen2Config, {}),
+    "llama": (LlamaConfig, {}),
+    "mistral": (MistralConfig, {"sliding_window": 6}),
+    "qwen3_sliding": (Qwen3Config, {"use_sliding_window": True, **SLIDING}),
+    "gemma3": (Gemma3TextConfig, {"query_pre_attn_scalar": 8, **SLIDING}),
+    "gpt_oss": (GptOssConfig, {**SLIDING, **EXPERTS, "attn_implementation": None}),
+    "qwen3_moe": (Qwen3MoeConfig, {**EXPERTS, "num_experts": 4}),
+    "deepseek_v3": (DeepseekV3Config, {**LATENT, "first_k_dense_replace": 2, "num_key_value_heads": 4, "head_dim": 4}),
 }
+WINDOWED = ["mistral", "qwen3_sliding", "gemma3", "gpt_oss"]
 
 
 def make_model(kind="qwen3", vocab=97, hidden=32, layers=2, context=512, eos=(1,), tied=True, seed=0, sharp=6.0):
     """An untrained model with grouped-query attention. `sharp` scales its output, so that its choices are not all
     ties."""
-    config_class, model_class = CLASSES[kind]
+    config_class, more = CLASSES[kind]
     torch.manual_seed(seed)
-    config = config_class(
-        vocab_size=vocab, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        head_dim=hidden // 4, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=context,
-        tie_word_embeddings=tied, eos_token_id=list(eos), pad_token_id=0, bos_token_id=None,
-        attn_implementation="sdpa",
-    )  # fmt: skip
-    model = model_class(config).eval()
+    given = {
+        "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": 2 * hidden, "num_hidden_layers": layers,
+        "head_dim": hidden // 4, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": context,
+        "tie_word_embeddings": tied, "eos_token_id": list(eos), "pad_token_id": 0, "bos_token_id": None,
+        "attn_implementation": "sdpa",
+    }  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config_class(**(given | more))).eval()
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(sharp)
     return model
@@ -53,8 +66,24 @@ def make_tokenizer(texts, vocab=600, chat=True):
     return tokenizer
 
 
+def make_sentencepiece(texts, **given):
+    """A tokeniser that treats the beginning of a text as Llama 2's does: it puts a space there, and decoding takes it
+    away. Its pieces are the words of `texts`, their beginnings, characters, and bytes."""
+    words = {("\u2581" + word)[:end] for text in texts for word in text.split(" ") for end in (1, 2, 3, 4, 99)}
+    words = sorted(words | {character for text in texts for character in text} - {" ", "\n"})
+    pieces = [(piece, 0.0) for piece in ("<unk>", "<s>", "</s>")] + [(f"<0x{b:02X}>", -20.0) for b in range(256)]
+    inner = Tokenizer(models.Unigram(pieces + [(word, -10.0) for word in words], unk_id=0, byte_fallback=True))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    inner.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="<unk>", bos_token="<s>", eos_token="</s>", **given
+    )
+
+
 def logprobs_one_at_a_time(model, prompt, ids, temperature):
     """log p of each id and the entropies, by a plain forward in float64 of the whole sequence."""
+    model.config._experts_implementation = "eager"  # of a mixture: the others know no float64
     logits = model.double()(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1] / temperature
     table = logits.log_softmax(-1)
     return table.gather(-1, torch.tensor(ids)[:, None])[:, 0], -(table.exp() * table).sum(-1)
