@@ -94,7 +94,8 @@ ANEW = _TASK + _ANEW + _TURN  # of the ablation "full reconstruction"
 @dataclass(frozen=True)
 class Construction:
     """What became of one synthesis output. When outcome is "kept": `ids` is y_ref (end token included), its first
-    `kept` ids are y-'s, and prefix + turn is its text. Other outcomes (see OUTCOMES) leave `ids` empty."""
+    `kept` ids are y-'s, and prefix + turn is its text. The prefix is all that it shares with y- before the turn; those
+    ids may spell a token less. Other outcomes (see OUTCOMES) leave `ids` empty."""
 
     outcome: str
     analysis: str = ""
@@ -130,7 +131,7 @@ def construct(
     analysis, rewritten = parsed
     wrong = decode(wrong_ids)
     rewritten = wrong[: len(wrong) - len(wrong.lstrip())] + rewritten.strip()
-    whole, kept, new = encode(rewritten), 0, 0
+    whole, cut, kept, new = encode(rewritten), 0, 0, 0
     if verbatim:
         cut = turn_position(wrong, rewritten)
         if isinstance(cut, str):
@@ -138,9 +139,7 @@ def construct(
         if not _ids_within(wrong_ids, rewritten[:cut], decode):
             return Construction("not_verbatim", analysis)
         kept, new = _last_common_border(wrong_ids, whole, rewritten[:cut], decode)
-    prefix = decode(wrong_ids[:kept])
-    turn = rewritten[len(prefix) :]
-    ids = wrong_ids[:kept] + whole[new:]
+    prefix, turn, ids = rewritten[:cut], rewritten[cut:], wrong_ids[:kept] + whole[new:]
     if decode(ids) != rewritten or (verbatim and not kept):
         return Construction("splice", analysis, prefix, turn)
     if len(ids) >= max_tokens:

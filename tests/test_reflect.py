@@ -62,9 +62,9 @@ def test_the_splice(vocab, error_at, turn, seed):
     assert functions["decode"](made.ids).strip() == rewritten
     assert made.ids[:-1] == functions["encode"](made.prefix + made.turn)
     assert made.prefix + made.turn == functions["decode"](made.ids)
-    assert wrong.startswith(made.prefix)
+    assert wrong.startswith(made.prefix) and made.prefix.strip() == shared
     assert turn.strip() in made.turn and REST in made.turn
-    lost = wrong.find(shared) + len(shared) - len(made.prefix)
+    lost = wrong.find(shared) + len(shared) - len(functions["decode"](made.ids[: made.kept]))
     assert lost <= 12  # the longest token of these tokenisers
 
 
@@ -97,7 +97,8 @@ def test_y_wrong_need_not_be_as_the_tokeniser_would_write_it(vocab):
         kept += 1
         assert made.outcome == "kept" and made.ids[: made.kept] == ids[: made.kept]
         assert functions["decode"](made.ids) == shared + " Wait, no." + REST
-        assert len(shared) - len(made.prefix) <= 12  # the longest token
+        assert made.prefix.startswith(functions["decode"](made.ids[: made.kept]))
+        assert len(shared) - len(functions["decode"](made.ids[: made.kept])) <= 12  # the longest token
     assert kept > 40
 
 
@@ -215,7 +216,7 @@ def test_the_toy_s_demonstrations_are_constructions_that_are_kept():
         )
         assert made.outcome == "kept"
         assert made.kept == len(ids) - 3  # all but the boxed answer
-        assert made.turn.startswith(" wait ") and made.turn.endswith(f"\\boxed{{ {problem.answer} }}")
+        assert made.turn.startswith("wait ") and made.turn.endswith(f"\\boxed{{ {problem.answer} }}")
         assert made.ids[: made.kept] == ids[: made.kept]
 
 

@@ -296,7 +296,7 @@ def test_text_is_decoded_and_looked_at_once_a_response(monkeypatch):
     responses = [r for group in actor.sample([0, 1], 0) for r in group]
     metrics.of_groups([responses[:4], responses[4:]])
     assert [r.row()["reflects"] for r in responses] == [reflects(r.text) for r in responses]
-    assert decoded == Counter(tuple(r.ids) for r in responses) and max(decoded.values()) == 1
+    assert decoded == Counter(tuple(r.said) for r in responses) and max(decoded.values()) == 1
     assert looked_at == Counter(r.text for r in responses)
     assert rewarded == Counter(r.text for r in responses if r.finished)
 
