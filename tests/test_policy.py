@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from tiny import CLASSES, WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
+from tiny import CLASSES, WINDOWED, WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     Cohere2Config,
@@ -52,8 +52,9 @@ def gradient(model, prompts, responses, coefficients, batches, chunk=1024):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-def test_the_gradient_does_not_depend_on_micro_batches_padding_or_order():
-    model, (prompts, responses) = make_model(sharp=1.0), rows(12)
+@pytest.mark.parametrize("kind", ["qwen3", *WINDOWED])
+def test_the_gradient_does_not_depend_on_micro_batches_padding_or_order(kind):
+    model, (prompts, responses) = make_model(kind, sharp=1.0), rows(12)
     rng = random.Random(1)
     coefficients = [rng.gauss(0, 1) for _ in prompts]
     every = list(range(12))
