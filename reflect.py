@@ -136,9 +136,11 @@ def construct(
         cut = turn_position(wrong, rewritten)
         if isinstance(cut, str):
             return Construction(cut, analysis)
-        if not _ids_within(wrong_ids, rewritten[:cut], decode):
+        kept = _ids_within(wrong_ids, rewritten[:cut], decode)
+        if kept == 0:
             return Construction("not_verbatim", analysis)
-        kept, new = _last_common_border(wrong_ids, whole, rewritten[:cut], decode)
+        if decode(whole) == rewritten:  # else there is no border to look for
+            kept, new = _last_common_border(wrong_ids[:kept], whole, rewritten[:cut], decode)
     prefix, turn, ids = rewritten[:cut], rewritten[cut:], wrong_ids[:kept] + whole[new:]
     if decode(ids) != rewritten or (verbatim and not kept):
         return Construction("splice", analysis, prefix, turn)
@@ -206,9 +208,9 @@ def _inside_word(text: str, at: int) -> bool:
 
 
 def _last_common_border(ids: list[int], whole: list[int], text: str, decode) -> tuple[int, int]:
-    """The last (i, j) where ids[:i] and whole[:j] spell the same beginning of `text`. Of the tokens that spell nothing
-    (special ones), those that stand right before that place are left out."""
-    i, j = _ids_within(ids, text, decode), _ids_within(whole, text, decode)
+    """The last (i, j) where ids[:i] and whole[:j] spell the same beginning of `text`; so does `ids`. Tokens right before
+    that place that spell nothing (special ones) are left out."""
+    i, j = len(ids), _ids_within(whole, text, decode)
     one, two = decode(ids[:i]), decode(whole[:j])
     while one != two or not text.startswith(one):
         if len(one) >= len(two):
