@@ -49,7 +49,7 @@ REFLECTIONS = (
 )
 # What may stand between the error and the turn: these words, space, what ends a sentence, a formula or emphasis, and
 # pictures such as \N{THINKING FACE}.
-LEAD_INS = ("but", "oh", "hmm", "no", "ah", "actually", "ok", "okay")
+LEAD_INS = ("but", "so", "well", "oh", "oops", "hm", "hmm", "no", "ah", "actually", "ok", "okay")
 PUNCTUATION = ".,;:!?*_-#\u2013\u2014\u2026\ufe0f\"'()[]{}$\\"
 
 OUTCOMES = {
@@ -173,8 +173,8 @@ def turn_position(wrong: str, rewritten: str) -> int | str:
     start = min(starts)
     while shared and (_inside_word(wrong, shared) or _inside_word(rewritten, shared)):
         shared -= 1
-    skipped = (" " if c in PUNCTUATION or category(c) == "So" else c for c in rewritten[shared:start])
-    between = "".join(skipped).lower().split()
+    between = rewritten[:start].replace("\n>", "\n ")[shared:]  # a line may be quoted
+    between = "".join(" " if c in PUNCTUATION or category(c) == "So" else c for c in between).lower().split()
     if any(word not in LEAD_INS for word in between):
         return "not_verbatim"
     return min(start, shared)
@@ -208,8 +208,8 @@ def _inside_word(text: str, at: int) -> bool:
 
 
 def _last_common_border(ids: list[int], whole: list[int], text: str, decode) -> tuple[int, int]:
-    """The last (i, j) where ids[:i] and whole[:j] spell the same beginning of `text`; so does `ids`. Tokens right before
-    that place that spell nothing (special ones) are left out."""
+    """The last (i, j) where ids[:i] and whole[:j] spell the same; `ids` spells a beginning of `text`, and `whole` all
+    of it and more. Tokens right before that place that spell nothing (special ones) are left out."""
     i, j = len(ids), _ids_within(whole, text, decode)
     one, two = decode(ids[:i]), decode(whole[:j])
     while one != two or not text.startswith(one):

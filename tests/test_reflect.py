@@ -117,6 +117,8 @@ def test_characters_of_several_tokens_are_never_cut():
         (Y_WRONG[:23] + " Wait, no. \\boxed{10}", "kept"),
         (Y_WRONG + " Wait, no. \\boxed{10}", "kept"),  # all of y-, then the turn
         (Y_WRONG[:22] + "5. Wait, no. \\boxed{10}", "not_verbatim"),  # 44 became 45
+        (Y_WRONG[:23] + "\n\n> Wait, no. \\boxed{10}", "kept"),
+        (Y_WRONG[:23] + " Oops. Well, wait, no. \\boxed{10}", "kept"),
         (Y_WRONG[:23] + " \U0001f914 Wait, no. \\boxed{10}", "kept"),
         (Y_WRONG[:23] + "\n\n\u26a0\ufe0f **Wait**, no. \\boxed{10}", "kept"),
         (Y_WRONG[:21] + ". Wait, no. \\boxed{10}", "not_verbatim"),  # 44 became 4

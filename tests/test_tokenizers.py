@@ -41,7 +41,7 @@ TURNS = [
     " Wait, {}.", "\n\nWait, {}.", "\nwait: {}.", " But wait, {}.", " Hmm, wait. I think {}.", "\n\nHold on, {}!",
     "... wait, {}.", " No, wait, {}.", " Oh, that’s wrong: {}.", " (Wait, {}.)", "\n\n**Wait**, {}.", " — wait, {}.",
     " 🤔 Wait, {}.", "\n- Wait, {}.", "\nLet me double-check: {}.", " I made a mistake, {}.", "? Actually, wait, {}.",
-    "\n\n---\n\nWait, {}.",
+    "\n\n---\n\nWait, {}.", "\n\n> Wait, {}.", " So wait, {}.", " Well, wait, {}.", " Wait a minute, {}.", "\n\n### Wait, {}",
 ]  # fmt: skip
 
 
