@@ -1,55 +1,27 @@
 # ruff: noqa: RUF001
-"""Is this answer right? The final answer of a response, read as mathematics and compared with the gold answer.
-
-Four steps, in the order of this file: find the final answer in a response (`extract_answer`), cut it into tokens
-(`scan`), build a value by recursive descent (`Parser`), compare two values (`match`). Nothing is ever evaluated as a
-program.
-
-Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals (repeating, scientific), radicals,
-pi, e, i, powers, factorials, binomials, logarithms, trigonometry, floor, ceiling and absolute value; expressions in
-variables; degrees, units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations;
-ratios; matrices and vectors; numbers in a base; words and choices.
-
-Equality of two expressions is decided the cheapest way that settles it:
-  1. Rationals are exact, up to MAX_BITS.
-  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, 2^{1000000}, (t-1)(t+6))
-     are compared at a pseudo-random point modulo PRIME. pi and e are variables here: no polynomial relation between
-     them is known. Unequal ones of degree d pass with probability below d / 2^124.
-  3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits. The working
-     precision is 70 digits and two more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100};
-     sums of terms too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality.
-     With variables they have to agree wherever both are real, at two or more of nine points of several sizes and signs,
-     some of them whole; analytic expressions that differ pass with probability 0 up to rounding.
-Points derive from the input alone, so verdicts repeat.
-
-Work is bounded by construction (the MAX_ constants), never by a clock: beyond a bound an answer is equal only to its
-own text, and the reading says so. Nothing here raises on text, keeps state, or uses signals, so it is safe in threads.
-
-    python verifier.py RESPONSE GOLD          both readings and the verdict; exit code 0 equal, 1 not, 2 wrong use
-    python verifier.py --score FILE.jsonl     rows of response, gold, expected, kind: a table and the wrong verdicts
+"""Is this answer right? DOC
 """
 
-import json
 import math
-import sys
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
+from functools import partial
 from hashlib import blake2b
+from unicodedata import normalize
 
+BUDGET = 120_000  # units of work a call
 MAX_LENGTH = 10_000  # characters of an answer that is read; a longer one equals only its own text
 MAX_TOKENS = 1000  # of an answer that is parsed
 MAX_DEPTH = 40  # of nesting
-MAX_STEPS = 10_000  # atoms read, as the signs of +- take several passes
 MAX_DIGITS = 4000  # of a number in arithmetic; plain integers of any length are compared as text
 MAX_BITS = 60_000  # of an exact rational: larger powers and products stay symbolic
 MAX_FACTORIAL = 3000
 MAX_CHOOSE = 8000  # upper index of an exact binomial
-MAX_WIDTH = 600  # digits of a rational in an expression that needs decimal arithmetic
+MAX_WIDTH = 1300  # digits of a rational in an expression that needs decimal arithmetic
 MAX_MEMBERS = 100  # of an unordered list
 MAX_SIGNS = 4  # of independent +- in one member, which then stands for 16
-PRIME = 31415926535897932384626433832795029177  # the first prime that is 1 mod 4 after pi * 10^37
-ROOT = pow(5, PRIME // 4, PRIME)  # ROOT^2 = -1 modulo PRIME, as 5 is no square: it stands for i
 
 Node = int | Fraction | str | tuple  # a rational, a name, or (operation or kind, *parts)
 
@@ -58,29 +30,58 @@ class Unread(Exception):
     """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
 
 
+class Irrational(Exception):
+    """An operation that residues do not have."""
+
+
+class Spent(Exception):
+    """The work of a call is used up."""
+
+
+class Work:
+    """The work left to one call, in units of about a microsecond. It is spent before the work is done."""
+
+    def __init__(self, units: int = BUDGET):
+        self.left = units
+
+    def spend(self, units: int) -> None:
+        """Take `units` away. Raises Spent where they are not left, and from then on always."""
+        self.left -= units
+        if self.left < 0:
+            raise Spent("more work than the budget of a call")
+
+
 def verify(response: str, gold: str) -> bool:
     """Whether the final answer of `response` equals `gold`; False where either is missing. Never raises."""
     if not isinstance(response, str) or not isinstance(gold, str):
         return False
-    run, hedged = _final(response)
-    if len(run) > 1 and (hedged or _kind(read(gold)) in ("list", "set")):
-        return equivalent(" or ".join(run) if hedged else " , ".join(run), gold) or (
-            not hedged and equivalent(run[-1], gold)
-        )
-    return bool(run) and equivalent(run[-1], gold)
+    work = Work()
+    try:
+        run, hedged = _final(response, work)
+        joined = len(run) > 1 and (hedged or _kind(read(gold, work)) in ("list", "set"))
+    except Spent:
+        return False
+    if joined and judge((" or " if hedged else " , ").join(run), gold, work)[0]:
+        return True
+    return bool(run) and not (joined and hedged) and judge(run[-1], gold, work, directed=True)[0]
 
 
 def extract_answer(response: str) -> str | None:
-    """The final answer of a response, or None. In this order: the last non-empty balanced `\\boxed` or `\\fbox`; what
-    follows "answer is", `####` or `<answer>`; the last bold text; the last formula; the last number. Final values that
-    "or" joins come together, as a hedged answer. Linear in the length of the response; never raises."""
-    run, hedged = _final(response) if isinstance(response, str) else ([], False)
+    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer.
+
+    In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
+    follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
+    last formula or number, whichever comes later. Linear in the length of the response; never raises."""
+    try:
+        run, hedged = _final(response, Work()) if isinstance(response, str) else ([], False)
+    except Spent:
+        return None
     return (" or ".join(run) if hedged else run[-1]) if run else None
 
 
 def equivalent(a: str, b: str) -> bool:
     """Whether two answers are equal. Symmetric; and reflexive, but that an empty text equals nothing. Never raises."""
-    return isinstance(a, str) and isinstance(b, str) and _judge(a, b)[0]
+    return isinstance(a, str) and isinstance(b, str) and judge(a, b, Work())[0]
 
 
 # -------------------------------------------------------------------------------------------- where the final answer is
@@ -88,24 +89,64 @@ def equivalent(a: str, b: str) -> bool:
 Span = tuple[int, int, str]  # start, end, content
 Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
 
+ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[EOS]")
+RETRACTED = tuple("""
+is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect|cannot be
+on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong|this is incorrect|wait, that
+""".strip().replace("\n", "|").split("|"))  # fmt: skip
+NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
+COPULAS = frozenset("be equal equals necessarily exactly just have".split())
+UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea")
+HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
+           "could not", "unable to", "not sure", "no idea")  # fmt: skip
 
-def _final(response: str) -> Run:
+
+def _final(response: str, work: Work) -> Run:
     """The final values of a response, found in the first way that finds any."""
-    boxes = _boxes(response)
+    text = _said(response)
+    boxes = _boxes(text, work)
+    if boxes is None:
+        return [], False
     if boxes:
-        return _run(response, boxes)
-    for find in (_marked, _bold, _whole, _last_formula, _last_number):
-        run = find(response)
+        start, end, _ = boxes[-1]
+        if text[end : end + 80].lstrip(" $.)*\n").lower().startswith(RETRACTED):
+            return _marked(text[end:], work)
+        return ([], False) if _denied(text[max(0, start - 100) : start]) else _run(text, boxes)
+    for find in (_marked, _bold, _whole, _last):
+        run = find(text, work)
         if run[0]:
             return run
     return [], False
 
 
-def _boxes(text: str) -> list[Span]:
-    """The last non-empty box and those that end within 40 characters before it or one another."""
+def _said(response: str) -> str:
+    """What a response says in the end: without end-of-text tokens, and after the thinking part."""
+    text = response.rstrip()
+    if "<|begin_of_box|>" in text:
+        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+    end = len(text)
+    while text[end - 1 : end] in (">", "]"):
+        token = next((token for token in ENDS if text.endswith(token, 0, end)), "")
+        if text.endswith("|>", 0, end):
+            token = text[max(text.rfind("<|", max(0, end - 40), end), 0) : end]
+        if not token:
+            break
+        end -= len(token)
+        while end and text[end - 1].isspace():
+            end -= 1
+    text = text[:end]
+    if "<think" in text or "</think" in text:
+        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
+    return text
+
+
+def _boxes(text: str, work: Work) -> list[Span] | None:
+    """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
     found: list[Span] = []
-    at, unclosed = len(text), 0
-    while unclosed < 20 and len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+    at = len(text)
+    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+        work.spend(1)
         if text.startswith("\\boxed", at - 1):
             head, start = at - 1, at + 5
         elif text.startswith("\\fbox", at - 2):
@@ -115,23 +156,27 @@ def _boxes(text: str) -> list[Span]:
         while text[start : start + 1].isspace():
             start += 1
         if text[start : start + 1] == "{":
-            end = _closing(text, start)
-            unclosed += end < 0  # each costs a look at the rest of the text
-            content = text[start + 1 : end - 1].strip() if end > 0 else ""
+            end = _closing(text, start, work)
+            if end < 0:
+                return found or None
+            content = text[start + 1 : end - 1].strip()
         else:
             end = min((i for i in (text.find(c, start, start + 400) for c in " \n$") if i >= 0), default=start + 400)
             content = text[start:end].rstrip(".,;")
-        if found and end > 0 and not head < end <= found[0][0] <= end + 40:
+        if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
         if content.strip(" $?.~"):
+            if text[head - 1 : head] in ("-", "\u2212") and text[head - 2 : head - 1] in tuple(" =($[{:"):
+                content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
 
 
-def _closing(text: str, at: int) -> int:
+def _closing(text: str, at: int, work: Work) -> int:
     """The index after the brace that closes the one at `at`, or -1. Escaped braces do not count."""
     depth = 0
     while (close := text.find("}", at)) >= 0:
+        work.spend(1 + (close - at) // 1000)
         depth += text.count("{", at, close) - text.count("\\{", at, close)
         at = close + 1
         if text[close - 1] != "\\" or text[close - 2] == "\\":
@@ -162,11 +207,12 @@ def _run(text: str, spans: list[Span]) -> Run:
     return run, hedged
 
 
-def _formulas(text: str) -> list[Span]:
+def _formulas(text: str, work: Work) -> list[Span]:
     """The formulas $...$, $$...$$, \\(...\\), \\[...\\] of a text."""
-    found, at = [], 0
-    nexts = dict.fromkeys(("$", "\\(", "\\["), -2)
+    found: list[Span] = []
+    at, nexts = 0, dict.fromkeys(("$", "\\(", "\\["), -2)
     while True:
+        work.spend(2)
         for opener, start in nexts.items():
             if start != -1 and start < at:
                 nexts[opener] = text.find(opener, at)
@@ -177,86 +223,181 @@ def _formulas(text: str) -> list[Span]:
             opener = "$$"
         inside = start + len(opener)
         end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(opener, opener), inside)
+        while opener == "$" and end > 0 and text[end - 1] == "\\":
+            end = text.find("$", end + 1)
         content = text[inside:end] if end >= 0 else ""
-        # "It costs $5 and $7" is no formula: there the space is on one side only.
-        price = opener == "$" and (content[-1:] == " " != content[:1] or text[start - 1 : start] == "\\")
-        if content.strip() and not price:
+        if content.strip() and not (opener == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
             at = end + len(opener)
             found.append((start, at, content.strip()))
+        elif end < 0 and opener != "$":
+            nexts[opener] = -1
         elif end < 0:
             return found
         else:
             at = inside
 
 
-MARKERS = ("answer is", "answer:", "answer**:", "final answer", "####", "<answer>")
-FILLERS = ("is ", "is:", "therefore ", "simply ", "option ", "choice ")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>")
+def _price(content: str, before: str, after: str) -> bool:
+    """Whether two dollar signs are prices: It costs $5 and $7; $17-$12 = $5; $<<3*4=12>>12."""
+    if before == "\\" or after[:1] in DIGITS or after == "<<" or after[:1] == "." and after[1:] in DIGITS:
+        return True
+    if content.rstrip()[-1] in "=+-*/(<":
+        return True
+    prose = "\\" not in content and any(len(word) > 2 and word.isalpha() for word in content.split())
+    return prose and (content[0] in DIGITS or (content[0] == " ") != (content[-1] == " "))
 
 
-def _marked(response: str) -> Run:
-    """The value after the last of MARKERS."""
-    lowered = response.lower()
-    if len(lowered) != len(response):  # the few letters that change length would shift what is found
-        lowered = response
-    at, marker = max((lowered.rfind(marker), marker) for marker in MARKERS)
-    if at < 0:
-        return [], False
-    rest = response[at + len(marker) : at + len(marker) + 4000].lstrip(" :*=#\n\t")
-    while filler := next((word for word in FILLERS if rest.lower().startswith(word)), ""):
-        rest = rest[len(filler) :].lstrip(" :*")
-    return _statement(rest)
+def _denied(before: str) -> bool:
+    """Whether the words right before a value say that it is not the answer, or not known to be."""
+    clause = before.lower().replace("\u2019", "'")
+    for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
+        clause = clause[clause.rfind(mark) + len(mark) :] if mark in clause else clause
+    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).split()[-4:]
+    if words[-1:] == ["to"]:
+        words.pop()
+    return any(cue in clause for cue in UNSURE) or (
+        bool(words) and (words[-1] in NOT or (len(words) > 1 and words[-2] in NOT and words[-1] in COPULAS))
+    )
 
 
-def _statement(text: str) -> Run:
-    """The value that a text starts with: its formulas side by side, or else its first sentence."""
-    formulas = _formulas(text)
+MARKERS = ("####", "<answer>", "\u7b54\u6848\u662f", "\u7b54\u6848\u4e3a", "\u7b54\u6848\uff1a", "\u7b54\u6848:",
+           "\u6545\u9009", "choice is", "option is")  # fmt: skip
+AFTER_ANSWER = ("is", "are", ":", "\uff1a", "=", "should be", "must be", "would be", "will be", "was")
+FILLERS = tuple(word + " " for word in (
+    "is are be therefore thus simply option choice that exactly approximately about roughly around just only").split()
+) + ("is:", "equal to ", "given by ", "\uff1a", "\u662f", "\u9009")  # fmt: skip
+STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "\u3002", "```")
+LABELS = frozenset("ABCDEFGHIJ")
+VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+
+
+def _marked(text: str, work: Work) -> Run:
+    """The value after the last marker that has one. A last statement that is cut off is passed over."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # the few letters that change length would shift what is found
+        lowered = text
+    starts = [at + len(marker) for marker in MARKERS if (at := lowered.rfind(marker)) >= 0]
+    line = lowered.rfind("\n") + 1
+    if lowered.startswith("a: ", line):
+        starts.append(line + 3)
+    at, final = len(text), lowered.rfind("final answer") + 6
+    while len(starts) < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
+        work.spend(1)
+        after = lowered[at + 6 : at + 40].removeprefix("s").lstrip(" *_")
+        if after.startswith(AFTER_ANSWER) or at == final:
+            starts.append(at + 6 + lowered.startswith("s", at + 6))
+    for start in sorted(starts, reverse=True):
+        run, hedged = _statement(text[start : start + 4000], work)
+        cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
+        if run and not cut:
+            return run, hedged
+    return [], False
+
+
+def _statement(text: str, work: Work) -> Run:
+    """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
+    text = text.lstrip(" :*=#\n\t_\uff1a")
+    if text.startswith("```"):
+        text = text[text.find("\n") + 1 :]
+    text = text.lstrip(" :*=#\n\t_>`\"'")
+    while filler := next((word for word in FILLERS if text[:14].lower().startswith(word)), ""):
+        text = text[len(filler) :].lstrip(" :*_`\"'\n")
+    formulas = _formulas(text, work) if "$" in text or "\\" in text else []
     if formulas and formulas[0][0] == 0:
         count = 1
         while count < len(formulas) and _joint(text[formulas[count - 1][1] : formulas[count][0]]):
             count += 1
         return _run(text, formulas[:count])
     line = text.split("\n", 1)[0] + " "
-    line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))].strip(" .*")
-    return [line] * bool(line), False
+    line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
+    if line.rstrip().endswith((":", " is", " are")) and not any(c.isdigit() for c in line):
+        return _statement(text[len(line) :], work) if len(line) < len(text) else ([], False)
+    line = line.strip(" .*_`\"'\u3002\t\r")
+    words = line.split(None, 2)
+    if not words:
+        return [], False
+    first = words[0].strip("().,:;*\uff0c")
+    if first in LABELS and words[0][-1] in ".,:;)\uff0c" and len(words) > 1 and words[1].isalpha() and len(words[1]) > 1:
+        return [first], False  # B, for ...
+    if len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS:
+        return [line], False
+    if any(c.isdigit() or c in "$\\" for c in line):
+        return _last(line, work)
+    return [line], False
 
 
-def _bold(response: str) -> Run:
+def _bold(text: str, work: Work) -> Run:
     """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
-    _, *parts = response.rsplit("**", 2)
+    _, *parts = text.rsplit("**", 2)
     if len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1]):
         return [], False
-    return _statement(parts[0].strip())
+    return _statement(parts[0].strip(), work)
 
 
-def _whole(response: str) -> Run:
+def _whole(text: str, work: Work) -> Run:
     """A short response that is nothing but mathematics or a word."""
-    text = response.strip()
-    words = text[:200].split()
-    prose = any(word.isalpha() and len(word) > 1 for word in words)
-    bare = len(words) < 3 or (not prose and _kind(read(text)) != "text")
-    return [text] * (bare and 0 < len(text) < 200 and "$" not in text and "box" not in text), False
-
-
-def _last_formula(response: str) -> Run:
-    """The last formula, with those side by side with it."""
-    tail = response[-20_000:]
-    return _run(tail, _formulas(tail))
-
-
-def _last_number(response: str) -> Run:
-    """The last word with a digit, and the neighbours before it that are mathematics or "or"."""
-    end = max((response.rfind(digit) for digit in "0123456789"), default=-1) + 1
-    after = response[end : end + 40].split(" ")[0].split("\n")[0]
-    words = (response[max(0, end - 300) : end].rsplit("\n", 1)[-1] + after).split()
-    if not end or not words:
+    text = text.strip()
+    if len(text) >= 200 or "$" in text or "box" in text:
         return [], False
-    run = [words.pop()]
+    words = text.split()
+    prose = any(word.isalpha() and len(word) > 1 for word in words)
+    bare = len(words) < 3 or (not prose and _kind(read(text, work)) != "text")
+    return [text] * (bare and bool(text)), False
+
+
+def _last(text: str, work: Work) -> Run:
+    """The last formula or number of a prose that asserts it, or the choice that it ends with."""
+    words = text[-80:].split()
+    label = words[-1].strip("().*$") if words else ""
+    if label in LABELS and words[-2:-1] and words[-2].lower() in ("is", "be", "option", "choice", "letter", "answer"):
+        return [label], False
+    base = max(0, len(text) - 20_000)
+    spans = _formulas(text[base:], work)
+    digit = max(map(text.rfind, "0123456789"))
+    if spans and base + spans[-1][1] > digit:
+        start, end = base + spans[-1][0], base + spans[-1][1]
+        run, hedged = _run(text[base:], spans)
+        before = text[max(0, start - 40) : start].split()
+        if len(run) == 1 and before and text[start - 1 : start] not in ("\n", "") and _factor(before):
+            run = [before[-1] + " " + run[0]]
+    elif digit >= 0:
+        start, end, value = _number_in(text, digit + 1)
+        run, hedged = [value] * bool(value), False
+    else:
+        return [], False
+    before = text[max(0, start - 100) : start]
+    doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES)
+    if doubt or _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP):
+        return [], False
+    return run, hedged
+
+
+def _factor(words: list[str]) -> bool:
+    """Whether the last word before a formula is a number that stands alone, as in: the area is 16 $\\pi$."""
+    return DIGITS.issuperset(words[-1].replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and (
+        len(words) < 2 or words[-2].isalpha() or words[-2] in ("=", "\u2248")
+    )
+
+
+def _number_in(text: str, end: int) -> tuple[int, int, str]:
+    """The number that ends at `end`, as (start, end, value): its word and the words before it that are mathematics."""
+    after = text[end : end + 40].split(" ")[0].split("\n")[0]
+    line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
+    opener = max(map(line.rfind, "([{"))
+    if after[:1] in tuple(")]}") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
+        return end - len(line) + opener, end + 1, line[opener:] + after[0]
+    words = (line + after).split()
+    run = [words.pop().rpartition(">>")[2]]
     while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
         run.insert(0, words.pop())
+        if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
+            words[-1] = "*"  # 4 x 5 = 20
     while len(run) > 1 and run[0] in ("=", "+", "*", "/", "or"):
         del run[0]
-    return [" ".join(run).strip(" .,;:*!?")], False
+    start = len(line + after)
+    for word in reversed(run):
+        start = max(0, (line + after).rfind(word if word != "*" else "", 0, start))
+    return end - len(line) + start, end, " ".join(run).strip(" .,;:*!?#`\"'_")
 
 
 # ---------------------------------------------------------------------------------------------------------- the scanner
@@ -266,101 +407,68 @@ SPACES = frozenset(" \t\n\r\f\v~$\0")
 
 
 def _table(lines: str) -> dict[str, str]:
-    """{alias: token} from lines of "token alias alias"."""
-    return {alias: line.split()[0] for line in lines.strip().splitlines() for alias in line.split()[1:]}
+    """{alias: token} from "token alias alias; token alias ..."."""
+    return {alias: group.split()[0] for group in lines.split(";") for alias in group.split()[1:]}
 
 
-UNICODE = str.maketrans({
-    **{c: f"^{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-    **{c: f" {token} " for token, cs in (("-", "−–—"), ("*", "×·⋅∗"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"))
-       for c in cs},
-    **{c: f"\\{name} " for c, name in zip("≤≥≠≈±∓∞∪∈∅ℝ√°π∨∖¢€£αβθλμφω∠", (
-        "le ge ne approx pm mp infty cup in emptyset R sqrt circ pi or setminus cent euro pound alpha beta theta "
-        "lambda mu phi omega angle").split(), strict=True)},
-    **dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " "),
-})  # fmt: skip
+def _each(characters: str, form: str) -> dict[str, str]:
+    """{character: form of its number in the row}."""
+    return {c: form.format(i) for i, c in enumerate(characters)}
+
+
+UNICODE = str.maketrans(
+    _each("⁰¹²³⁴⁵⁶⁷⁸⁹", "^{{{}}}")
+    | _each("₀₁₂₃₄₅₆₇₈₉", "_{{{}}}")
+    | _each("０１２３４５６７８９", "{}")
+    | {c: "\\frac{{{}}}{{{}}}".format(*normalize("NFKC", c).split("⁄")) for c in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+    | {c: f" {token} " for token, cs in (
+        ("-", "−–—－"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"), (".", "。"), ("(", "（"), (")", "）"),
+        (":", "：∶"), ("=", "＝"), ("%", "％"), ("...", "…")) for c in cs}
+    | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
+        "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen rupee "
+        "alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split(), strict=True)}
+    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "℃": "\\circ C"}
+    | dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " ")
+)  # fmt: skip
 COMMANDS = _table("""
-\\frac dfrac tfrac cfrac
-\\binom dbinom tbinom
-* cdot times ast
-/ div
-<= le leq leqslant leqq
->= ge geq geqslant geqq
-< lt
-> gt
-!= ne neq
-~ approx simeq
-\\or lor vee
-\\and land wedge
-| lvert rvert vert mid middle
-: colon
-( langle lparen
-) rangle rparen
-[ lbrack
-] rbrack
-\\{ lbrace
-\\} rbrace
-% %
-' prime
-\\circ degree
-\\emptyset varnothing
-\\setminus backslash
-\\overline bar dot
-\\\\ cr
-\\phi varphi
-\\epsilon varepsilon
-\\theta vartheta
-""")
+\\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
+>= ge geq geqslant geqq; < lt; > gt; != ne neq; ~ approx simeq; \\or lor vee; \\and land wedge;
+| lvert rvert vert mid middle; : colon; ( langle lparen; ) rangle rparen; [ lbrack; ] rbrack; \\{ lbrace; \\} rbrace;
+% %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
+\\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
+... ldots dots cdots dotsc""")
 SKIPPED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( ) [ ] "
-    "hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it".split()
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( ) [ ] > "
+    "hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize "
+    "underline overrightarrow underbrace nolimits mathop".split()
 ) | {" ", "\n", "\t"}  # fmt: skip
+DROPPED = frozenset("color textcolor hspace vspace phantom hphantom vphantom label tag".split())  # with their argument
 TEXTS = frozenset(
     "text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname emph".split()
 )
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
-FUNCTIONS = frozenset(
-    "\\" + name for name in "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log lg exp".split()
-)
 GREEK = frozenset("\\" + name for name in (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega ell "
-    "Gamma Delta Theta Lambda Sigma Phi Psi Omega").split())  # fmt: skip
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK} | {
+    "Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial").split())  # fmt: skip
+FUNCTIONS = frozenset("\\" + name for name in (
+    "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc ln log lg exp"
+).split())  # fmt: skip
+FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\max": max, "\\min": min}
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | {*FOLDS}} | {
     **{name: "\\" + name for name in ("sqrt", "pi", "or", "and")},
     **{"infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "OR": "\\or", "AND": "\\and"},
+    **{"mod": "\\bmod", "lcm": "\\lcm"},
 }
-# The first name stands for all on its line. Other words are units where nothing reads them as mathematics.
-UNITS = {unit: line.split()[0] for line in """
-cm centimeter centimetre
-mm millimeter millimetre
-km kilometer kilometre
-meter metre m
-inch inche in
-foot feet ft
-yard yd
-mile mi
-kg kilogram
-gram g
-mg milligram
-pound lb
-ounce oz
-liter litre l
-ml milliliter
-second sec s
-minute min
-hour hr h
-day
-week
-month
-year
-degree deg
-radian rad
-% percent
-dollar usd
-cent
-mile/hour mph
-km/hour kph
-""".strip().splitlines() for unit in line.split()}  # fmt: skip
+# The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
+UNITS = _table("""
+cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
+inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogram; gram gram g; mg mg milligram;
+pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
+hour hour hr h; day day; week week; month month; year year; degree degree deg; radian radian rad;
+% percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
+mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; mol mol mole""")
+LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
+ORDINALS = ("st", "nd", "rd", "th")
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -368,9 +476,9 @@ def scan(text: str, grouped: bool = True) -> list[str]:
 
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
     if not text.isascii():
-        text = text.translate(UNICODE).replace("}^{", "")
-    if "\\!" in text or "{,}" in text:  # \1 is a comma within a number, if digits follow
-        text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1")
+        text = text.translate(UNICODE).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
+    if "\\!" in text or "{,}" in text or ",\\," in text:  # \1 is a comma within a number, if digits follow
+        text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1").replace(",\\,", "\1")
     if "{}" in text:
         text = text.replace("{}", " ")
     out: list[str] = []
@@ -405,16 +513,17 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             if pair == "!=" and s[i - 1] in DIGITS:  # 3!=6
                 pair = ""
             brackets += (c in "([") - (c in ")]")
-            out.append("^" if pair == "**" else pair if pair in ("<=", ">=", "!=") else "," if c == "\1" else c)
-            i += len(pair) if pair in ("**", "<=", ">=", "!=") else 1
+            sign = pair if pair in ("<=", ">=", "!=", "=>") else "..." if s[i : i + 3] == "..." else ""
+            out.append("^" if pair == "**" else sign or ("," if c == "\1" else c))
+            i += len(sign) or 1 + (pair == "**")
+    while out and out[-1] == ".":
+        out.pop()
     return out
 
 
 def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
     """The number at `i`, the index after it, and the index up to which commas separate numbers."""
-    j = i
-    while s[j] in DIGITS:
-        j += 1
+    j = _digits(s, i)
     token = s[i:j]
     if group and s[j] == "," and 0 < j - i < 4:
         k = j
@@ -432,20 +541,25 @@ def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
             break
         token, j = token + s[k : k + 3], k + 3
     if s[j] == "." and (s[j + 1] in DIGITS or s[j + 1 : j + 3] in ("\\o", "\\b", "\\d") or s[j + 1] == "("):
-        k = j + 1
-        while s[k] in DIGITS:
-            k += 1
+        k = _digits(s, j + 1)
         token, j = token + s[j:k], k
+        dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, j)), "")
+        token, j = token + "…" * bool(dots), j + len(dots)
     elif s[j] == "." and s[j + 1] in " \0$}":
         j += 1
     if s[j] in "eE":  # 2e-1 is 2e - 1, but 2.5e-1 a number
         k = j + 1 + (s[j + 1] in "+-")
         if s[k] in DIGITS and (k == j + 1 or s[j] == "E" or "." in token or token == "1"):
-            start = k
-            while s[k] in DIGITS:
-                k += 1
-            token, j = token + "E" + s[j + 1 : start].strip("+") + s[start:k], k
+            end = _digits(s, k)
+            token, j = token + "E" + s[j + 1 : k].strip("+") + s[k:end], end
     return token, j, loose
+
+
+def _digits(s: str, i: int) -> int:
+    """The index after the digits at `i`."""
+    while s[i] in DIGITS:
+        i += 1
+    return i
 
 
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
@@ -457,6 +571,8 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     name = s[i:j]
     if name in SKIPPED:
         return j + (name in ("left", "right") and s[j] == ".")
+    if name in DROPPED:
+        return s.find("}", j, j + 40) + 1 or j
     if name in TEXTS or name in ("begin", "end", "mathbb"):
         k = j
         while s[k] == " ":
@@ -485,17 +601,26 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
     """Append the letters s[i:j]: a name, a word of text, a unit, or a product of letters."""
     word = s[i:j]
     lower = word.lower()
+    after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
     if text:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + lower)
-    elif j - i == 1:
-        # 3 m^2 is an area, 3m a product
-        area = word in "msg" and s[i - 1] == " " and out and out[-1][-1] in DIGITS and s[j:].strip("\0 ^{}23") == ""
-        out.append('"' + word if area else word)
+    elif j - i == 1 and word < "\u0400":
+        # 3 m^2 is an area and 5 m/s a speed, 3m a product
+        rest = s[j:].rstrip("\0 ")
+        alone = not rest.strip(" ^{}23") or (rest[0] == "/" and rest[1:].strip(" ^{}23").lower() in UNITS)
+        area = word in "msg" and out and out[-1][-1] in DIGITS and alone and (s[i - 1] == " " or rest[:1] in ("/", "^"))
+        out.append('"' + word if (area and (s[i - 1] == " " or "." in out[-1])) or after_unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif lower in UNITS or (lower[:-1] in UNITS and word[-1] == "s" and j - i > 2):
+    elif lower in ORDINALS and s[i - 1] in DIGITS:
+        return  # 18th
+    elif (
+        (lower in UNITS or lower in LITTLE or after_unit)
+        or (lower[:-1] in UNITS and word[-1] == "s" and j - i > 2)
+        or (lower in ("am", "pm") and ":" in out)
+    ):
         out.append('"' + lower)
-    elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or lower in ("an", "the", "no", "yes"):
+    elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         head = word[:-1]
         out.extend((WORDS[head], word[-1]) if head in WORDS else ('"' + lower,))
     else:
@@ -504,13 +629,13 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
 
 # --------------------------------------------------------------------------------------------------- building of values
 
+KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock based congruent R".split())
+INFINITY = "\\infty"
+
 
 def _kind(node: Node) -> str:
     """What a node is beyond an expression: "list", "rel", ...; "" for expressions."""
     return node[0] if type(node) is tuple and node[0] in KINDS else ""
-
-
-KINDS = frozenset("text list set seq rel union without matrix quantity ratio based R".split())
 
 
 def _bits(x: int | Fraction) -> int:
@@ -523,179 +648,227 @@ def _lowest(x: int | Fraction) -> int | Fraction:
     return x.numerator if x.denominator == 1 else x
 
 
-def _number_only(*nodes: Node) -> None:
-    """Nothing; raises Unread where a node is no expression."""
-    for node in nodes:
-        if _kind(node):
-            raise Unread("arithmetic with what is no number")
+def names(node: Node) -> frozenset[str]:
+    """The variables and constants of an expression or a quantity; none of anything else."""
+    if type(node) is str:
+        return frozenset((node,))
+    if type(node) is not tuple or _kind(node) not in ("", "quantity"):
+        return frozenset()
+    return frozenset().union(*map(names, node[1:]))
 
 
-def plus(terms: list[Node]) -> Node:
-    """The sum of expressions, rationals folded up to MAX_BITS."""
-    _number_only(*terms)
-    total, rest = 0, []
-    for term in terms:
-        if type(term) in (int, Fraction) and _bits(term) + _bits(total) < MAX_BITS:
-            total += term
-        else:
-            rest.append(term)
-    if total or not rest:
-        rest.append(_lowest(total))
-    return rest[0] if len(rest) == 1 else ("+", *rest)
+def letters(node: Node) -> frozenset[str]:
+    """The variables of an expression or a quantity."""
+    return names(node) - CONSTANTS
 
 
-def times(factors: list[Node]) -> Node:
-    """The product of expressions, rationals folded up to MAX_BITS; or of a number and a matrix."""
-    product, rest = 1, []
-    for factor in factors:
-        if type(factor) in (int, Fraction) and _bits(factor) + _bits(product) < MAX_BITS:
-            product *= factor
-        else:
-            rest.append(factor)
-    if not rest:
-        return _lowest(product)
-    if len(rest) == 1 and _kind(rest[0]) == "matrix":
-        return ("matrix", *(tuple(times([product, x]) for x in row) for row in rest[0][1:]))
-    _number_only(*rest)
-    if product != 1:
-        rest.insert(0, _lowest(product))
-    return rest[0] if len(rest) == 1 else ("*", *rest)
+class Builder:
+    """Makes expressions, with rationals folded up to MAX_BITS. The work is counted; Unread is raised of what has no value."""
+
+    def __init__(self, work: Work):
+        self.work = work
+
+    def fold(self, x: int | Fraction, y: int | Fraction) -> bool:
+        """Whether the two are to be folded; the work of it is spent."""
+        bits = _bits(x) + _bits(y)
+        if bits > 400:
+            self.work.spend(bits * bits // 400_000 + bits // 400)
+        return bits < MAX_BITS
+
+    def numbers(self, *nodes: Node) -> None:
+        """Nothing; raises Unread where a node is no expression, or infinite."""
+        for node in nodes:
+            if _kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node):
+                raise Unread("arithmetic with what is no number")
+
+    def plus(self, terms: list[Node]) -> Node:
+        """The sum of expressions."""
+        total, rest = 0, []
+        for term in terms:
+            if type(term) in (int, Fraction) and self.fold(term, total):
+                total += term
+            else:
+                rest.append(term)
+        if len(rest) + bool(total) > 1:
+            self.numbers(*rest)
+        if total or not rest:
+            rest.append(_lowest(total))
+        return rest[0] if len(rest) == 1 else ("+", *rest)
+
+    def times(self, factors: list[Node]) -> Node:
+        """The product of expressions; or of a number and a matrix, or of a sign and what has one."""
+        product, rest = 1, []
+        for factor in factors:
+            if type(factor) in (int, Fraction) and self.fold(factor, product):
+                product *= factor
+            else:
+                rest.append(factor)
+        if not rest:
+            return _lowest(product)
+        kind = _kind(rest[0]) if len(rest) == 1 else ""
+        if kind == "matrix":
+            return ("matrix", *(tuple(self.times([product, x]) for x in row) for row in rest[0][1:]))
+        if product == -1 and kind == "based" and rest[0][1][0][0] != "-":
+            return ("based", ("-" + rest[0][1][0], rest[0][1][1]))
+        if not (len(rest) == 1 and rest[0] == INFINITY and product in (1, -1)):
+            self.numbers(*rest)
+        if product != 1:
+            rest.insert(0, _lowest(product))
+        return rest[0] if len(rest) == 1 else ("*", *rest)
+
+    def power(self, base: Node, exponent: Node) -> Node:
+        """base^exponent, folded where both are rational and the exponent whole."""
+        if type(exponent) is int and type(base) in (int, Fraction):
+            if not base and exponent <= 0:
+                raise Unread("division by zero")
+            if (bits := _bits(base) * abs(exponent)) <= MAX_BITS:
+                self.work.spend(bits * bits // 1_000_000)
+                return _lowest(Fraction(base) ** exponent if exponent < 0 else base**exponent)
+        self.numbers(base, exponent)
+        return base if exponent == 1 else ("^", base, exponent)
+
+    def over(self, above: Node, below: Node) -> Node:
+        """above / below."""
+        if type(above) is type(below) is int and below and self.fold(above, below):
+            return _lowest(Fraction(above, below))
+        return self.times([above, self.power(below, -1)])
+
+    def minus(self, node: Node) -> Node:
+        """-node."""
+        return -node if type(node) is int else self.times([-1, node])
+
+    def call(self, name: str, x: Node, base: Node = "e") -> Node:
+        """A function of one argument in terms of the few that `Reals` evaluates."""
+        self.numbers(x, base)
+        if name in DERIVED:
+            return DERIVED[name](self, x)
+        return self.over(("\\ln", x), ("\\ln", base)) if name == "\\log" and base != "e" else (LN.get(name, name), x)
+
+    def hyperbolic(self, x: Node, sign: int) -> Node:
+        """(e^x + sign e^-x) / 2."""
+        return self.over(self.plus([self.power("e", x), self.times([sign, self.power("e", self.minus(x))])]), 2)
+
+    def factorial(self, n: Node, step: int = 1) -> Node:
+        """n! (step 1) or n!! (step 2)."""
+        self.numbers(n)
+        if type(n) is not int:
+            return ("!" * step, n)
+        if not 0 <= n <= MAX_FACTORIAL:
+            raise Unread(f"a factorial of a negative number or beyond {MAX_FACTORIAL}!")
+        self.work.spend(1 + n * n // 20_000)
+        return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
+
+    def choose(self, n: Node, k: Node) -> Node:
+        """The binomial of n over k; symbolic beyond MAX_CHOOSE."""
+        if type(n) is type(k) is int and 0 <= n <= MAX_CHOOSE and k >= 0:
+            self.work.spend(1 + n * n // 60_000)
+            return math.comb(n, k)
+        self.numbers(n, k)
+        return ("\\binom", n, k)
+
+    def literal(self, token: str) -> int | Fraction:
+        """The exact value of a number token; 0.1666… repeats its last digits."""
+        self.work.spend(1 + len(token) ** 2 // 100_000)
+        if len(token) > MAX_DIGITS:
+            raise Unread(f"a number of more than {MAX_DIGITS} digits")
+        if token.isdecimal():
+            return int(token)
+        mantissa, _, exponent = token.partition("E")
+        whole, _, part = mantissa.partition(".")
+        if len(exponent) > 4:
+            raise Unread("an exponent of ten beyond the bound")
+        if part.endswith("…"):
+            part = part[:-1]
+            period = next((n for n in range(1, 10) if len(part) >= 2 * n and part[-n:] == part[-2 * n : -n]), 0)
+            if not period:
+                raise Unread("a decimal that goes on")
+            return self.repeating(whole + part[:-period], len(part) - period, part[-period:])
+        return _lowest(int(whole + part) * Fraction(10) ** (int(exponent or 0) - len(part)))
+
+    def repeating(self, digits: str, places: int, period: str) -> Fraction:
+        """digits / 10^places, and then `period` again and again."""
+        return (int(digits or 0) + Fraction(int(period), 10 ** len(period) - 1)) / 10**places
+
+    def substitute(self, node: Node, name: str, value: Node) -> Node:
+        """The node with a value in the place of a name."""
+        self.work.spend(2)
+        if node == name:
+            return value
+        if type(node) is not tuple:
+            return node
+        if node[0] in ("text", "based", "congruent", "R"):
+            return node
+        parts = [self.substitute(x, name, value) for x in node[1:]]
+        build = {"+": lambda: self.plus(parts), "*": lambda: self.times(parts), "^": lambda: self.power(*parts),
+                 "!": lambda: self.factorial(*parts), "\\binom": lambda: self.choose(*parts)}  # fmt: skip
+        return build[node[0]]() if node[0] in build else (node[0], *parts)
 
 
-def power(base: Node, exponent: Node) -> Node:
-    """base^exponent, folded where both are rational, the exponent whole and the result within MAX_BITS."""
-    if type(exponent) is int and type(base) in (int, Fraction):
-        if not base and exponent <= 0:
-            raise Unread("division by zero")
-        if _bits(base) * abs(exponent) <= MAX_BITS:
-            return _lowest(Fraction(base) ** exponent if exponent < 0 else base**exponent)
-    _number_only(base, exponent)
-    return base if exponent == 1 else ("^", base, exponent)
-
-
-def over(above: Node, below: Node) -> Node:
-    """above / below."""
-    if type(above) is type(below) is int and below:
-        return _lowest(Fraction(above, below))
-    return times([above, power(below, -1)])
-
-
-def minus(node: Node) -> Node:
-    """-node."""
-    return -node if type(node) is int else times([-1, node])
-
-
-def call(name: str, x: Node, base: Node = 10) -> Node:
-    """A function of one argument in terms of the few that `Reals` evaluates."""
-    _number_only(x)
-    if name in ("\\tan", "\\cot", "\\tanh"):
-        above, below = (
-            call(name.replace("tan", "sin").replace("cot", "cos"), x),
-            call(name.replace("tan", "cos").replace("cot", "sin"), x),
-        )
-        return over(above, below)
-    if name in ("\\sec", "\\csc"):
-        return power(("\\cos" if name == "\\sec" else "\\sin", x), -1)
-    if name in ("\\log", "\\lg"):
-        return over(("\\ln", x), ("\\ln", base))
-    if name in ("\\sinh", "\\cosh"):
-        down = power("e", minus(x))
-        return over(plus([power("e", x), minus(down) if name == "\\sinh" else down]), 2)
-    return power("e", x) if name == "\\exp" else (name, x)
-
-
-def factorial(n: Node, step: int = 1) -> Node:
-    """n! (step 1) or n!! (step 2). Raises Unread beyond MAX_FACTORIAL."""
-    _number_only(n)
-    if type(n) is not int:
-        return ("!" * step, n)
-    if not 0 <= n <= MAX_FACTORIAL:
-        raise Unread(f"a factorial of a negative number or beyond {MAX_FACTORIAL}!")
-    return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
-
-
-def choose(n: Node, k: Node) -> Node:
-    """The binomial of n over k; symbolic beyond MAX_CHOOSE."""
-    if type(n) is type(k) is int and 0 <= n <= MAX_CHOOSE and k >= 0:
-        return math.comb(n, k)
-    _number_only(n, k)
-    return ("\\binom", n, k)
-
-
-def literal(token: str) -> int | Fraction:
-    """The exact value of a number token."""
-    if len(token) > MAX_DIGITS:
-        raise Unread(f"a number of more than {MAX_DIGITS} digits")
-    if token.isdecimal():
-        return int(token)
-    mantissa, _, exponent = token.partition("E")
-    whole, _, part = mantissa.partition(".")
-    if len(exponent) > 4:
-        raise Unread("an exponent of ten beyond the bound")
-    return _lowest(int(whole + part) * Fraction(10) ** (int(exponent or 0) - len(part)))
+LN = {"\\log": "\\ln", "\\lg": "\\ln"}
+DERIVED = {
+    "\\tan": lambda b, x: b.over(("\\sin", x), ("\\cos", x)),
+    "\\cot": lambda b, x: b.over(("\\cos", x), ("\\sin", x)),
+    "\\sec": lambda b, x: b.power(("\\cos", x), -1),
+    "\\csc": lambda b, x: b.power(("\\sin", x), -1),
+    "\\sinh": lambda b, x: b.hyperbolic(x, -1),
+    "\\cosh": lambda b, x: b.hyperbolic(x, 1),
+    "\\tanh": lambda b, x: b.over(b.hyperbolic(x, -1), b.hyperbolic(x, 1)),
+    "\\coth": lambda b, x: b.over(b.hyperbolic(x, 1), b.hyperbolic(x, -1)),
+    "\\sech": lambda b, x: b.power(b.hyperbolic(x, 1), -1),
+    "\\csch": lambda b, x: b.power(b.hyperbolic(x, -1), -1),
+    "\\exp": lambda b, x: b.power("e", x),
+    "\\lg": lambda b, x: b.over(("\\ln", x), ("\\ln", 10)),
+    "\\arccot": lambda b, x: b.plus([b.over("\\pi", 2), b.minus(("\\arctan", x))]),
+    "\\arcsec": lambda b, x: ("\\arccos", b.power(x, -1)),
+    "\\arccsc": lambda b, x: ("\\arcsin", b.power(x, -1)),
+    "\\arcsinh": lambda b, x: ("\\ln", b.plus([x, b.power(b.plus([b.power(x, 2), 1]), Fraction(1, 2))])),
+    "\\arccosh": lambda b, x: ("\\ln", b.plus([x, b.power(b.plus([b.power(x, 2), -1]), Fraction(1, 2))])),
+    "\\arctanh": lambda b, x: b.over(("\\ln", b.over(b.plus([1, x]), b.plus([1, b.minus(x)]))), 2),
+}
 
 
 # ----------------------------------------------------------------------------------------------------------- the parser
 
-TIMES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 NO_UNITS = frozenset(
-    "if is not no more less least most than about approximately when where for mod modulo base nor but".split()
+    "if is not no more less least most than about approximately when where for with mod modulo base nor but".split()
 )
-CURRENCIES = {"\\$": "dollar", "\\euro": "euro", "\\pound": "pound"}
+CURRENCIES = {"\\$": "dollar", "\\euro": "euro", "\\pound": "pound", "\\yen": "yen", "\\rupee": "rupee", "\\cent": "cent"}
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
-RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "~", "\\in"))
+RELATIONS = frozenset("= < > <= >= != ~ \\in \\equiv".split())
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-STOPS = (
-    SEPARATORS
-    | RELATIONS
-    | SIGNS
-    | frozenset(
-        (
-            "",
-            ")",
-            "]",
-            "}",
-            "\\}",
-            "&",
-            "\\\\",
-            "\\end",
-            ":",
-            "\\cup",
-            "\\setminus",
-            "\\choose",
-            "\\over",
-            "\\rfloor",
-            "\\rceil",
-            "'",
-            "?",
-            ".",
-        )
-    )
-)
-CONSTANTS = frozenset(("\\pi", "e", "i", "\\infty"))
+CLOSERS = ") ] } \\} & \\\\ \\end \\endvmatrix : \\cup \\cap \\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...".split()
+STOPS = SEPARATORS | RELATIONS | SIGNS | frozenset(["", *CLOSERS])
+CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
+BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
+FENCES = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}
+SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
+SET_WORDS = frozenset("all every any each the set of number numbers value values x real reals for".split())
 
 
-class Parser:
-    """Recursive descent over the tokens of one answer: `Parser(tokens).answer()` is its value, or raises Unread.
+class Parser(Builder):
+    """Recursive descent over the tokens of one answer: `Parser(tokens, work).answer()` is its value, or raises Unread.
 
     answer   = member {("," | ";" | "or" | "and") member}         a member with +- is read once for each sign
     relation = side {("=" | "<" | "\\in" | ...) side}
     side     = quantity {":" quantity} | quantity {("\\cup" | "\\setminus") quantity}
-    quantity = words | ["\\$"] sum [unit]
+    quantity = words | sum [unit]
     sum      = ["-"] product {("+" | "-" | "\\pm") product}
     product  = power {["*" | "/"] power}
     power    = atom {"^" exponent | "!" | "%" | "\\circ"}
     """
 
-    def __init__(self, tokens: list[str]):
+    def __init__(self, tokens: list[str], work: Work, natural: bool = False):
+        super().__init__(work)
         if len(tokens) > MAX_TOKENS:
             raise Unread(f"more than {MAX_TOKENS} tokens")
         self.tokens, self.at, self.depth = [*tokens, "", "", "", ""], 0, 0  # ends that may be looked past
         self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
-        self.bars = self.steps = 0  # open |...|; atoms read, those of every pass
+        self.bars = 0  # open |...|
         self.angle = False  # in the argument of a function, where a degree is a number
         self.unit = ""  # of a degree or percent sign
+        self.base = "e" if natural else 10  # of a logarithm without one
 
     def answer(self) -> Node:
         """The value of all the tokens."""
@@ -710,24 +883,27 @@ class Parser:
         self.at += 1
 
     def enter(self) -> None:
-        """Nothing; counts one level and one step more, or raises Unread beyond the bounds."""
+        """Nothing; counts one level more, or raises Unread beyond the bound."""
         self.depth += 1
-        self.steps += 1
+        self.work.spend(3)
         if self.depth > MAX_DEPTH:
             raise Unread(f"nested deeper than {MAX_DEPTH}")
-        if self.steps > MAX_STEPS:
-            raise Unread(f"more than {MAX_STEPS} steps of reading")
 
     def members(self, close: str) -> Node:
-        """One member, or a list: ("list", (how it is joined,), *members)."""
-        found, joint = self.member(), ""
+        """One member, or a list: ("list", (how it is joined,), *members); x=1,y=2;x=3,y=4 is a list of lists."""
+        found, joint, groups, joints = self.member(), "", [0], set()
         while self.tokens[self.at] in SEPARATORS:
             while self.tokens[self.at] in SEPARATORS:
                 joint = self.tokens[self.at]
                 self.at += 1
+            joints.add(joint)
             if self.tokens[self.at] == close:
                 break
+            groups += [len(found)] * (joint != ",")
             found += self.member()
+        if len(groups) > 1 and "," in joints and all(map(_assigns, found)):
+            groups.append(len(found))
+            found = [("list", (",",), *found[i:j]) if j - i > 1 else found[i] for i, j in zip(groups, groups[1:])]
         return found[0] if len(found) == 1 else ("list", (joint,), *found)
 
     def member(self) -> list[Node]:
@@ -749,17 +925,29 @@ class Parser:
             signs.append(self.tokens[self.at])
             self.at += 1
             sides.append(self.side())
+        if signs[-1:] == ["\\equiv"] and (self.tokens[self.at] == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
+            self.at += 1 + (self.tokens[self.at] != "\\pmod")
+            modulus = self.argument()
+            self.at += self.tokens[self.at] == ")"
+            if len(sides) == 2 and type(sides[1]) is type(modulus) is int and modulus > 0:
+                return ("congruent", sides[0], sides[1] % modulus, modulus)
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self) -> Node:
-        """A quantity, a ratio, or a union or difference of sets."""
+        """A quantity, a ratio or time of day, or a union or difference of sets."""
         node = self.quantity()
         if self.tokens[self.at] == ":":
-            label, parts = _kind(node) == "text", [node]
+            label, parts, unit = _kind(node) == "text", [node], ""
             while self.tokens[self.at] == ":":
                 self.at += 1
+                clock = self.tokens[self.at][:1] == "0" and len(self.tokens[self.at]) == 2
                 parts.append(self.quantity())
-            return parts[1] if label and len(parts) == 2 else ("ratio", *parts)
+            if label and len(parts) == 2:
+                return parts[1]
+            if _kind(parts[-1]) == "quantity":
+                unit, parts[-1] = parts[-1][2], parts[-1][1]
+            node = ("clock" if clock else "ratio", *parts)
+            return ("quantity", node, unit) if unit else node
         while self.tokens[self.at] in ("\\cup", "\\setminus") or (self.tokens[self.at] == "U" and _kind(node)):
             name = "without" if self.tokens[self.at] == "\\setminus" else "union"
             self.at += 1
@@ -767,28 +955,33 @@ class Parser:
         return node
 
     def quantity(self) -> Node:
-        """Words as a text, or an expression with its unit if it has one."""
+        """Words as a text or a set, or an expression with its unit if it has one."""
         token = self.tokens[self.at]
         if token[:1] == '"':
             start = self.at
             while self.tokens[self.at][:1] == '"':
                 self.at += 1
-            return ("text", _words(self.tokens[start : self.at]) or "")
-        negative = token == "-" and self.tokens[self.at + 1] in CURRENCIES
-        self.at += negative
-        currency = CURRENCIES.get(self.tokens[self.at], "")
-        self.at += bool(currency)
+            found = self.tokens[start : self.at]
+            words = [word[1:] for word in found]
+            kinds = [word for word in words if word in SETS]
+            if kinds and SET_WORDS.issuperset(word for word in words if word != kinds[0]):
+                self.at += self.tokens[self.at] == "x"  # for all real x
+                return SETS[kinds[0]]
+            return ("text", _words(found) or "")
         self.unit = ""
-        node = minus(self.sum()) if negative else self.sum()
-        while self.tokens[self.at][1:] in TIMES:
-            node = times([node, TIMES[self.tokens[self.at][1:]]])
+        node = self.sum()
+        while self.tokens[self.at][1:] in SCALES:
+            node = self.times([node, SCALES[self.tokens[self.at][1:]]])
             self.at += 1
         token = self.tokens[self.at]
-        unit = (self.named_unit() if token[:1] == '"' or token == "'" else "") or currency or self.unit
+        if token in CURRENCIES:  # 77 euros
+            self.unit = CURRENCIES[token]
+            self.at += 1
+        unit = (self.named_unit() if token[:1] == '"' or token == "'" else "") or self.unit
         self.unit = ""
         if not unit or unit.startswith("unit"):
             return node
-        _number_only(node)
+        self.numbers(node)
         return ("quantity", node, (unit,))
 
     def named_unit(self) -> str:
@@ -808,8 +1001,8 @@ class Parser:
                 raise Unread(f"{word!r} after a number")
             if token in ("/", "'") or word == "per":
                 name += "'" if token == "'" else "/"
-            elif word in ("square", "sq", "cubic"):
-                suffix = "^3" if word == "cubic" else "^2"
+            elif word in ("square", "sq", "cubic", "cu"):
+                suffix = "^3" if word[0] == "c" else "^2"
             elif word:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
                 name += (UNITS.get(word) or UNITS.get(single) or single) + suffix
@@ -839,52 +1032,74 @@ class Parser:
                 else:
                     negative ^= token == "-"
             node = self.product()
-            terms.append(minus(node) if negative else node)
-        return terms[0] if len(terms) == 1 else plus(terms)
+            terms.append(self.minus(node) if negative else node)
+        return terms[0] if len(terms) == 1 else self.plus(terms)
 
     def product(self) -> Node:
         """The product and quotient of powers, signed or side by side."""
-        node = self.power()
+        node = self.power_of()
         token = self.tokens[self.at]
         if token in STOPS or token[0] == '"':
             return node
         factors = [node]
         while True:
-            if token == "*" or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
+            if token in ("*", "\\bmod") or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
                 self.at += 1
                 while self.tokens[self.at] in ("-", "+"):
                     factors.append(-1 if self.tokens[self.at] == "-" else 1)
                     self.at += 1
-                node = self.power()
-                factors.append(power(node, -1) if token == "/" else node)
+                node = self.power_of()
+                if token == "\\bmod":
+                    factors = [self.remainder(self.times(factors), node)]
+                else:
+                    factors.append(self.power(node, -1) if token == "/" else node)
             elif token in STOPS or token[0] == '"' or token == "/" or (token == "|" and self.bars):
-                return times(factors)
+                return self.times(factors)
+            elif token in CURRENCIES:
+                return self.times(factors)
             elif token[0] in DIGITS and self.tokens[self.at - 1][0] in DIGITS:
                 raise Unread("two numbers side by side")
             elif token == "U" and _kind(node):
                 return node
             else:
-                node = self.power()
+                node = self.power_of()
                 factors.append(node)
             token = self.tokens[self.at]
 
-    def power(self) -> Node:
+    def remainder(self, x: Node, y: Node) -> int:
+        """x mod y of whole numbers."""
+        if type(x) is type(y) is int and y > 0:
+            return x % y
+        raise Unread("a remainder of what are no whole numbers")
+
+    def power_of(self) -> Node:
         """An atom with the exponents, factorials, degree and percent signs after it."""
         node = self.atom()
         while True:
             token = self.tokens[self.at]
             if token == "\\circ" or (token == "^" and "\\circ" in self.tokens[self.at + 1 : self.at + 3]):
                 self.at += 1 if token != "^" else 2 if self.tokens[self.at + 1] == "\\circ" else 4
+                self.at += self.tokens[self.at] == "C"
                 if self.angle:
-                    node = times([node, "\\pi", Fraction(1, 180)])
+                    node = self.times([node, "\\pi", Fraction(1, 180)])
                 else:
                     self.unit = "degree"
             elif token == "^":
-                node = power(node, self.exponent())
+                following = self.tokens[self.at + 1 : self.at + 4]
+                if following[0] == "'" or following[1] == "'":  # f^\prime
+                    self.at += 2 if following[0] == "'" else 4
+                    node = node + "'" if type(node) is str else node
+                elif following[0] == "{" and following[1][1:] in ORDINALS and following[1][0] == '"':
+                    self.at += 4  # 12^{th}
+                else:
+                    exponent = self.exponent()
+                    if self.tokens[self.at] == "_" and type(node) is str:  # v^2_0
+                        node += self.subscript()
+                    node = self.power(node, exponent)
             elif token == "!":
                 step = 1 + (self.tokens[self.at + 1] == "!")
                 self.at += step
-                node = factorial(node, step)
+                node = self.factorial(node, step)
                 if self.tokens[self.at] == "!":
                     raise Unread("a factorial of a factorial")
             elif token == "%":
@@ -901,19 +1116,19 @@ class Parser:
         self.at += negative
         node = self.argument()
         if self.tokens[self.at] == "^":
-            node = power(node, self.exponent())
+            node = self.power(node, self.exponent())
         self.depth -= 1
-        return minus(node) if negative else node
+        return self.minus(node) if negative else node
 
     def argument(self) -> Node:
         """An argument, in braces or one token. A number ends there: the 2 of x^2\\\\frac12 begins no mixed number."""
         token = self.tokens[self.at]
         if token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
             self.at += 3
-            return literal(self.tokens[self.at - 2])
+            return self.literal(self.tokens[self.at - 2])
         if token[:1] in DIGITS:
             self.at += 1
-            return literal(token)
+            return self.literal(token)
         return self.atom()
 
     def atom(self) -> Node:
@@ -921,13 +1136,8 @@ class Parser:
         self.enter()
         token = self.tokens[self.at]
         self.at += 1
-        if token[:1] in DIGITS or token[:1] == "." != token:
+        if token[:1] in DIGITS or token[:1] == "." != token and token != "...":
             node = self.number(token)
-        elif token == "\\frac" or token == "\\binom":
-            above = self.argument()
-            node = (over if token == "\\frac" else choose)(above, self.argument())
-        elif token in BRACKETS:
-            node = self.bracketed(token)
         elif token in CONSTANTS:
             node = token
         elif (len(token) == 1 and token.isalpha()) or token in GREEK:
@@ -935,31 +1145,69 @@ class Parser:
             while self.tokens[self.at] == "'":
                 node += "'"
                 self.at += 1
-        elif token == "\\sqrt":
-            degree = 2
-            if self.tokens[self.at] == "[":
-                self.at += 1
-                degree = self.sum()
-                self.take("]")
-            node = power(self.argument(), over(1, degree))
+        elif token in BRACKETS:
+            node = self.bracketed(token)
         elif token in FUNCTIONS:
             node = self.function(token)
-        elif token == "\\begin":
-            node = self.matrix()
-        elif token == "|" or token == "\\lfloor" or token == "\\lceil":
-            name, close = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}[token]
-            self.bars += token == "|"
-            node = call(name, self.sum())
-            self.bars -= token == "|"
-            self.take(close)
-        elif token == "\\emptyset":
-            node = ("set",)
-        elif token == "\\R":
-            node = ("R",)
+        elif token in ATOMS:
+            node = ATOMS[token](self, token)
         else:
             raise Unread(f"{token!r} is no mathematics here" if token else "ends too soon")
         self.depth -= 1
         return node
+
+    def fraction(self, token: str) -> Node:
+        """A fraction or binomial of two arguments."""
+        above = self.argument()
+        return (self.over if token == "\\frac" else self.choose)(above, self.argument())
+
+    def root(self, _: str) -> Node:
+        """A square root, or one with a degree."""
+        degree = 2
+        if self.tokens[self.at] == "[":
+            self.at += 1
+            degree = self.sum()
+            self.take("]")
+        return self.power(self.argument(), self.over(1, degree))
+
+    def fenced(self, token: str) -> Node:
+        """An absolute value, floor or ceiling."""
+        name, close = FENCES[token]
+        self.bars += token == "|"
+        node = self.call(name, self.sum())
+        self.bars -= token == "|"
+        self.take(close)
+        return node
+
+    def price(self, token: str) -> Node:
+        """The number after a sign of currency."""
+        self.unit = CURRENCIES[token]
+        return self.atom()
+
+    def series(self, token: str) -> Node:
+        """A sum or product over a range of whole numbers."""
+        self.take("_")
+        self.take("{")
+        name = self.tokens[self.at]
+        self.at += 1
+        self.take("=")
+        low = self.sum()
+        self.take("}")
+        self.take("^")
+        high, node = self.argument(), self.product()
+        if type(low) is not int or type(high) is not int or high - low > 1000:
+            raise Unread("a sum or product over no range of whole numbers")
+        terms = [self.substitute(node, name, n) for n in range(low, high + 1)]
+        return (self.plus if token == "\\sum" else self.times)(terms)
+
+    def folded(self, token: str) -> Node:
+        """The gcd, lcm, maximum or minimum of numbers."""
+        node = self.atom()
+        items = node[2:] if _kind(node) == "seq" else node[1:]
+        kinds = (int,) if token in ("\\gcd", "\\lcm") else (int, Fraction)
+        if _kind(node) not in ("seq", "set") or not items or not all(type(x) in kinds for x in items):
+            raise Unread(f"{token} of what are no numbers")
+        return FOLDS[token](*items) if token in ("\\gcd", "\\lcm") else FOLDS[token](items)
 
     def number(self, token: str) -> Node:
         """A number and what belongs to it: a base, a repeating part, the fraction of a mixed number."""
@@ -970,7 +1218,7 @@ class Parser:
             if not token.isdecimal() or not base.isdecimal() or not int(max(token)) < int(base[:3]) < 37:
                 raise Unread("no number in a base")
             return ("based", (token.lstrip("0"), base))
-        value = literal(token)
+        value = self.literal(token)
         if "." in token:
             opener = tokens[self.at + (following == "\\overline")]
             if following == "\\overline" or (following == "(" and token[-1] == "."):
@@ -980,9 +1228,9 @@ class Parser:
                     raise Unread("a repeating part that is no digits")
                 self.at += 1
                 self.take("}" if opener == "{" else ")")
-                return value + Fraction(
-                    literal(part), 10 ** (len(token) - token.index(".") - 1) * (10 ** len(part) - 1)
-                )
+                self.literal(part)
+                places = len(token) - token.index(".") - 1
+                return self.repeating(token.replace(".", ""), places, part)
         elif type(value) is int and (following == "\\frac" or tokens[self.at + 1] == "/"):
             above, at = self.digits(self.at + (following == "\\frac"))
             below, at = self.digits(at + (following != "\\frac"))
@@ -1012,23 +1260,20 @@ class Parser:
         signs, choice = self.signs, self.choice
         if opener == "\\{" and self.tokens[self.at + 1] in ("|", ":"):
             self.at += 2
+        items: list[Node] = []
         if self.tokens[self.at] in closers:
-            items = []
-        elif opener in "([":
-            items = [self.relation()]
-            while self.tokens[self.at] in (",", ";"):
-                self.at += 1
-                items.append(self.relation())
+            pass
         elif opener == "\\{":
             node = self.members(closers[0])
             items = list(node[2:]) if _kind(node) == "list" else [node]
             self.signs, self.choice = signs, choice
         else:
-            items = [self.relation()]
-            if self.tokens[self.at] in ("\\choose", "\\over"):
+            items.append(self.relation())
+            if opener == "{" and self.tokens[self.at] in ("\\choose", "\\over"):
                 self.at += 1
-                items = [(choose if self.tokens[self.at - 1] == "\\choose" else over)(items[0], self.relation())]
-            while self.tokens[self.at] in SEPARATORS:
+                build = self.choose if self.tokens[self.at - 1] == "\\choose" else self.over
+                items = [build(items[0], self.relation())]
+            while self.tokens[self.at] in (SEPARATORS if opener == "{" else (",", ";")):
                 self.at += 1
                 items.append(self.relation())
         closer = self.tokens[self.at]
@@ -1039,70 +1284,172 @@ class Parser:
         if opener in "([" and len(items) > 1:
             return ("seq", (opener + closer,), *items)
         if len(items) != 1 or opener == "\\{":
-            return items[0] if len(items) == 1 and _kind(items[0]) == "rel" else ("set", *items)
+            return items[0] if len(items) == 1 and _kind(items[0]) in ("rel", "R") else ("set", *items)
         if opener + closer in ("(]", "[)"):
             raise Unread("brackets do not match")
         return items[0]
 
     def function(self, name: str) -> Node:
         """The value of a function with its base, exponent and argument."""
-        base, exponent = 10, 1
+        base, exponent = self.base if name == "\\log" else "e", 1
         if self.tokens[self.at] == "_":
             self.at += 1
             base = self.argument()
         if self.tokens[self.at] == "^":
             exponent = self.exponent()
-            if exponent == -1 and name in ("\\sin", "\\cos", "\\tan"):
+            if exponent == -1 and name[:4] in ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc"):
                 name, exponent = "\\arc" + name[1:], 1
         outer, self.angle = self.angle, True
-        factors = [self.power() if self.tokens[self.at] not in BRACKETS else self.atom()]
+        factors = [self.power_of() if self.tokens[self.at] not in BRACKETS else self.atom()]
         if self.tokens[self.at - 1] not in (")", "]", "}"):
-            while (
-                (token := self.tokens[self.at]) not in STOPS
-                and token not in FUNCTIONS
-                and token not in ("*", "/", "(", "[")
-            ):
+            while (token := self.tokens[self.at]) not in STOPS and token not in FUNCTIONS and token not in "*/([":
                 if token[0] == '"' or token[0] in DIGITS or (token == "|" and self.bars):
                     break
-                factors.append(self.power())
+                factors.append(self.power_of())
         self.angle = outer
-        return power(call(name, times(factors), base), exponent)
+        name = "\\log" if name in ("\\ln", "\\lg") and base != "e" else name
+        return self.power(self.call(name, self.times(factors), base), exponent)
 
-    def matrix(self) -> Node:
-        """The matrix up to its \\end: ("matrix", *rows)."""
+    def matrix(self, _: str) -> Node:
+        """The matrix up to its \\end: ("matrix", *rows); or the determinant of a vmatrix."""
+        return ("matrix", *self.rows())
+
+    def rows(self) -> list[tuple]:
+        """The rows up to \\end."""
         rows: list[list[Node]] = [[]]
-        while self.tokens[self.at] != "\\end":
+        while not self.tokens[self.at].startswith("\\end"):
             rows[-1].append(self.sum())
             if self.tokens[self.at] == "\\\\":
                 rows.append([])
             elif self.tokens[self.at] != "&":
                 break
             self.at += 1
-        self.take("\\end")
+        if not self.tokens[self.at].startswith("\\end"):
+            raise Unread("a matrix is not closed")
+        self.at += 1
         rows = rows[: len(rows) - (not rows[-1])]
         if len({len(row) for row in rows}) != 1:
             raise Unread("a matrix of uneven rows")
-        return ("matrix", *map(tuple, rows))
+        return [*map(tuple, rows)]
+
+    def determinant(self, _: str) -> Node:
+        """The determinant of a small square of rows."""
+
+        def expand(rows: list[tuple]) -> Node:
+            self.work.spend(3)
+            if len(rows) == 1:
+                return rows[0][0]
+            minors = [expand([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows))]
+            return self.plus([self.times([(-1) ** j, x, minor]) for j, (x, minor) in enumerate(zip(rows[0], minors))])
+
+        rows = self.rows()
+        if len(rows) != len(rows[0]) or len(rows) > 5:
+            raise Unread("a determinant of no small square")
+        return expand(rows)
 
 
-BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
+ATOMS = {
+    "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
+    "\\beginvmatrix": Parser.determinant, "\\sum": Parser.series, "\\prod": Parser.series,
+    "\\emptyset": lambda parser, token: ("set",), "\\R": lambda parser, token: ("R",),
+    "\\mathbbZ": lambda parser, token: ("text", "Z"),
+    **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price), **dict.fromkeys(FOLDS, Parser.folded),
+}  # fmt: skip
 
 
-def read(text: str) -> Node:
+def _assigns(node: Node) -> bool:
+    """Whether a node is name = value."""
+    return _kind(node) == "rel" and node[1] == ("=",) and type(node[2]) is str
+
+
+def read(text: str, work: Work | None = None) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
-    text = _bare(text)
-    return _parse(scan(text)) if len(text) <= MAX_LENGTH else ("text", text, f"longer than {MAX_LENGTH} characters")
-
-
-def _parse(tokens: list[str]) -> Node:
-    """The value of tokens as a tree; a text node with the reason where they have none."""
+    text, work = _bare(text), work or Work()
+    if len(text) > MAX_LENGTH:
+        return ("text", text, f"longer than {MAX_LENGTH} characters")
     try:
-        return Parser(tokens).answer()
-    except (Unread, ZeroDivisionError, RecursionError) as error:
-        return ("text", "".join(tokens), str(error))
+        return parse(scan(text), work)
+    except Spent as error:
+        return ("text", text, str(error))
+
+
+CONDITIONS = frozenset('"for "where "with "approximately "whenever "provided "given'.split())
+DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
+
+
+def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) -> Node:
+    """The value of tokens as a tree, if need be without words before it, a condition after it, or sides that cannot be
+    read; a text node with the reason where they have none. `natural` takes a logarithm without a base to base e."""
+    try:
+        return Parser(tokens, work, natural).answer()
+    except (Unread, ArithmeticError, RecursionError) as error:
+        why = str(error)
+    for part in _parts(tokens) if depth < 3 and len(tokens) <= MAX_TOKENS else ():
+        node = parse(part, work, natural, depth + 1)
+        if _kind(node) != "text" and _agrees(tokens[: len(tokens) - len(part)], node, work):
+            return node
+    return ("text", "".join(tokens), why)
+
+
+def _parts(tokens: list[str]) -> Iterator[list[str]]:
+    """The parts of unread tokens that may be the answer."""
+    if "=>" in tokens:
+        yield tokens[len(tokens) - tokens[::-1].index("=>") :]
+    if 0 < (at := _condition(tokens)):
+        yield tokens[:at]
+    depth, label, side = 0, 0, 0
+    for i, token in enumerate(tokens):
+        depth += (token in BRACKETS or token == "\\{") - (token in (")", "]", "}", "\\}"))
+        if depth == 0 and token in ('"is', '"are', '"equals', '"be', ":"):
+            label = i + 1
+        elif depth == 0 and token in ("=", "~"):
+            side = i + 1
+        elif depth == 0 and token in SEPARATORS:
+            side = 0
+    if label and tokens[0][0] == '"' and not DENIALS.intersection(tokens[:label]):
+        yield tokens[label:]
+    if side:
+        yield tokens[side:]
+
+
+def _condition(tokens: list[str]) -> int:
+    """Where a condition behind an answer begins, or -1: what follows has to be words, names and relations."""
+    at = next((i for i, token in enumerate(tokens) if token in CONDITIONS), -1)
+    if at > 0:
+        rest = [token for token in tokens[at:] if token[0] != '"']
+        if any(token in CONDITIONS for token in tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest):
+            return -1
+        if "," in rest and not RELATIONS.intersection(rest[len(rest) - rest[::-1].index(",") :]):
+            return -1
+        at -= tokens[at - 1] in ("(", ",")
+    return at
+
+
+def _agrees(before: list[str], node: Node, work: Work) -> bool:
+    """Whether no side before the last one is another number."""
+    if before[-1:] not in (["="], ["~"]):
+        return True
+    sides: list[list[str]] = [[]]
+    for token in before[:-1]:
+        if token in ("=", "~"):
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    for side in sides:
+        try:
+            value = Parser(side, work).answer()
+        except (Unread, ArithmeticError, RecursionError):
+            continue
+        if type(value) in (int, Fraction) and type(node) in (int, Fraction) and value != node:
+            return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
+
+ZERO, ONE = Decimal(0), Decimal(1)
+Complex = tuple[Decimal, Decimal]
+SMALL = math.prod((3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97))
 
 
 def _draw(seed: str) -> int:
@@ -1111,48 +1458,62 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """A point modulo PRIME: names get pseudo-random residues, i a square root of -1."""
+    """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1. All from the seed."""
 
-    def __init__(self, seed: str):
-        super().__init__(i=ROOT)
-        self.seed = seed
+    def __init__(self, seed: str, work: Work):
+        super().__init__()
+        self.seed, self.work, self.known = seed, work, {}
+        prime = (_draw(seed) >> 131 | 1 << 124) // 4 * 4 + 1
+        while math.gcd(prime, SMALL) > 1 or pow(2, prime - 1, prime) > 1 or pow(3, prime - 1, prime) > 1:
+            prime += 4
+            work.spend(4)
+        self.prime = prime
+        base = next(n for n in range(2, 1000) if pow(n, prime // 2, prime) == prime - 1)
+        self["i"] = pow(base, prime // 4, prime)
+
+    def other(self) -> "Residues":
+        """Another point modulo the same prime."""
+        made = Residues.__new__(Residues, i=self["i"])
+        made.update(i=self["i"])
+        made.seed, made.work, made.known, made.prime = self.seed + "'", self.work, {}, self.prime
+        return made
 
     def __missing__(self, name: str) -> int:
         """The residue of a name, drawn once."""
-        self[name] = value = _draw(f"{name} {self.seed}") % PRIME
+        self[name] = value = _draw(f"{name} {self.seed}") % self.prime
         return value
 
-
-class Irrational(Exception):
-    """An operation that residues do not have."""
-
-
-def residue(node: Node, point: Residues) -> int:
-    """The value of a rational expression modulo PRIME. Raises Irrational at any other operation."""
-    kind = type(node)
-    if kind is int:
-        return node % PRIME
-    if kind is str:
-        return point[node]
-    if kind is Fraction:
-        return node.numerator * pow(node.denominator, -1, PRIME) % PRIME
-    if node[0] == "+":
-        return sum([residue(term, point) for term in node[1:]]) % PRIME
-    if node[0] == "*":
-        value = 1
-        for factor in node[1:]:
-            value = value * residue(factor, point) % PRIME
+    def of(self, node: Node) -> int:
+        """The value of a rational expression modulo the prime. Raises Irrational at any other operation."""
+        if type(node) is tuple and node in self.known:
+            return self.known[node]
+        self.known[node] = value = self.value(node)
         return value
-    if node[0] == "^" and type(node[2]) is int:
-        base, exponent = residue(node[1], point), node[2]
-        if not base and exponent < 0:
-            raise Unread("division by zero")
-        return pow(base, exponent if -9 < exponent < 99 else exponent % (PRIME - 1), PRIME)
-    raise Irrational
 
-
-ZERO, ONE = Decimal(0), Decimal(1)
-Complex = tuple[Decimal, Decimal]
+    def value(self, node: Node) -> int:
+        """The value of a rational expression modulo the prime, worked out."""
+        self.work.spend(2)
+        kind, prime = type(node), self.prime
+        if kind is int:
+            return node % prime
+        if kind is str:
+            return self[node]
+        if kind is Fraction:
+            return node.numerator * pow(node.denominator, -1, prime) % prime
+        if node[0] == "+":
+            return sum([self.value(term) for term in node[1:]]) % prime
+        if node[0] == "*":
+            value = 1
+            for factor in node[1:]:
+                value = value * self.value(factor) % prime
+            return value
+        if node[0] == "^" and type(node[2]) is int:
+            base, exponent = self.value(node[1]), node[2]
+            if not base and exponent < 0:
+                raise Unread("division by zero")
+            self.work.spend(20)
+            return pow(base, exponent if -9 < exponent < 99 else exponent % (prime - 1), prime)
+        raise Irrational
 
 
 def _pi(digits: int) -> Decimal:
@@ -1172,27 +1533,35 @@ class Reals:
     Complex values appear only where `imaginary` allows them. Raises Unread where there is no value, or none in reach.
     """
 
-    def __init__(self, digits: int, point: dict[str, Decimal], imaginary: bool):
-        self.digits, self.imaginary = digits, imaginary
+    def __init__(self, digits: int, draw: Callable[[str], Decimal], imaginary: bool, work: Work):
+        self.digits, self.draw, self.imaginary, self.work = digits, draw, imaginary, work
+        self.step = 1 + digits * digits // 40_000  # the work of a product, and about that of a name
         self.tiny = ONE.scaleb(12 - digits)
-        self.point = {"i": (ZERO, ONE)} | {name: (x, ZERO) for name, x in point.items()}
+        self.point: dict[str, Complex] = {"i": (ZERO, ONE)}
 
     def pi(self) -> Decimal:
         """pi to the working precision."""
         return self.value("\\pi")[0]
 
+    def long(self) -> None:
+        """Nothing; spends the work of a logarithm, exponential or power."""
+        self.work.spend(20 + self.digits + self.digits**3 // 60_000)
+
     def value(self, node: Node) -> Complex:
         """The real and the imaginary part of an expression."""
+        self.work.spend(self.step)
         kind = type(node)
         if kind is int:
-            return +Decimal(node), ZERO
+            return self.decimal(node), ZERO
         if kind is Fraction:
-            return Decimal(node.numerator) / node.denominator, ZERO
+            return self.decimal(node.numerator) / self.decimal(node.denominator), ZERO
         if kind is str:
             if node not in self.point:
-                if node not in ("\\pi", "e"):
-                    raise Unread(f"{node} has no value")
-                self.point[node] = (_pi(self.digits) if node == "\\pi" else ONE.exp()), ZERO
+                if node in ("\\pi", "e"):
+                    self.long()
+                    self.point[node] = (_pi(self.digits) if node == "\\pi" else ONE.exp()), ZERO
+                else:
+                    self.point[node] = self.draw(node), ZERO
             return self.point[node]
         name = node[0]
         if name == "+":
@@ -1212,7 +1581,14 @@ class Reals:
             return self.ln(x, y)
         if y:
             raise Unread(f"{name} of a complex number")
-        return self.real(name, x, node), ZERO
+        return (REAL[name](self, x) if name in REAL else self.whole(name, x, node)), ZERO
+
+    def decimal(self, n: int) -> Decimal:
+        """A whole number, rounded."""
+        bits = n.bit_length()
+        if bits > 400:
+            self.work.spend(bits * bits // 600_000)
+        return +Decimal(n)
 
     def total(self, terms: tuple[Decimal, ...]) -> Decimal:
         """The sum; 0 where it cancels to nothing but rounding."""
@@ -1240,16 +1616,24 @@ class Reals:
             p, q = 0, 0
         if not y and not v and (x > 0 or q % 2):
             # A negative number has a real odd root: (-8)^{1/3} = -2.
-            size = abs(x).sqrt() ** p if q == 2 else abs(x) ** u
+            if q == 2 or q == 1:
+                self.work.spend(self.step * (20 + 2 * p.bit_length()))
+                size = (abs(x).sqrt() if q == 2 else abs(x)) ** p
+            else:
+                self.long()
+                self.long()
+                size = abs(x) ** u
             return (-size if x < 0 and p % 2 else size), ZERO
         if q == 1 and 0 < abs(p) <= 1000:
             result = ONE, ZERO
             for bit in bin(abs(p))[2:]:
+                self.work.spend(4 * self.step)
                 result = _product(result, result)
                 result = _product(result, (x, y)) if bit == "1" else result
             size = result[0] * result[0] + result[1] * result[1]
             return result if p > 0 else (result[0] / size, -result[1] / size)
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
+        self.long()
         size = size.exp()
         return (size * self.sine(angle, 1), size * self.sine(angle, 0)) if angle else (size, ZERO)
 
@@ -1257,6 +1641,7 @@ class Reals:
         """The principal logarithm of x + iy."""
         if not x and not y:
             raise Unread("the logarithm of 0")
+        self.long()
         if x > 0 and not y:
             return x.ln(), ZERO
         if not self.imaginary:
@@ -1265,51 +1650,69 @@ class Reals:
         angle = self.arctan(y / x) + (self.pi() * side if x < 0 else 0) if x else self.pi() / 2 * side
         return (x * x + y * y).ln() / 2, angle
 
-    def sine(self, x: Decimal, quarter: int) -> Decimal:
+    def sine(self, x: Decimal, quarter: int = 0) -> Decimal:
         """sin(x + quarter pi/2), by Taylor's series once |x| is at most pi/4."""
         if abs(x) > 10**6:
             raise Unread("an angle beyond a million")
         turns = (x / self.pi() * 2).to_integral_value()
         x -= turns * self.pi() / 2
         quarter = (quarter + int(turns)) % 4
-        k, term = (1, ONE) if quarter % 2 else (2, x)
-        total = term
-        while abs(term) > self.tiny * self.tiny:
-            term *= -x * x / (k * (k + 1))
+        k, term, square = (1, ONE, -x * x) if quarter % 2 else (2, x, -x * x)
+        total, end = term, self.tiny * self.tiny
+        while abs(term) > end:
+            self.work.spend(self.step)
+            term *= square / (k * (k + 1))
             total += term
             k += 2
         return ZERO if abs(total) < self.tiny else -total if quarter > 1 else total
 
     def arctan(self, x: Decimal) -> Decimal:
         """arctan(x), by Taylor's series after three halvings of the angle."""
+        self.work.spend(60 * self.step)
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
-        term, total, k = x, x, 3
-        while abs(term) > self.tiny * self.tiny:
-            term *= -x * x
+        term, total, k, square, end = x, x, 3, -x * x, self.tiny * self.tiny
+        while abs(term) > end:
+            self.work.spend(self.step)
+            term *= square
             total += term / k
             k += 2
         return 8 * total
 
-    def real(self, name: str, x: Decimal, node: tuple) -> Decimal:
-        """A function of one real number, or a binomial."""
-        if name in ("\\sin", "\\cos"):
-            return self.sine(x, int(name == "\\cos"))
-        if name == "\\arctan":
-            return self.arctan(x)
-        if name in ("\\arcsin", "\\arccos"):
-            if abs(x) > 1:
-                raise Unread("no real value")
-            angle = self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.pi() / 2 * x
-            return angle if name == "\\arcsin" else self.pi() / 2 - angle
+    def arcsin(self, x: Decimal) -> Decimal:
+        """arcsin(x)."""
+        if abs(x) > 1:
+            raise Unread("no real value")
+        return self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.pi() / 2 * x
+
+    def near(self, x: Decimal) -> Decimal | None:
+        """The whole number that x is up to rounding, or None."""
         near = x.to_integral_value()
-        whole = abs(x - near) <= self.tiny * (1 + abs(x))
-        if name in ("floor", "ceil"):
-            return near if whole else x.to_integral_value("ROUND_FLOOR" if name == "floor" else "ROUND_CEILING")
-        k = self.value(node[2])[0] if name == "\\binom" else ZERO
-        if not whole or k != k.to_integral_value() or not (0 <= near <= MAX_FACTORIAL and 0 <= k <= MAX_FACTORIAL):
+        return near if abs(x - near) <= self.tiny * (1 + abs(x)) else None
+
+    def rounded(self, x: Decimal, how: str) -> Decimal:
+        """The floor or ceiling."""
+        near = self.near(x)
+        return x.to_integral_value(how) if near is None else near
+
+    def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
+        """A factorial or binomial."""
+        n, k = self.near(x), self.near(self.value(node[2])[0]) if name == "\\binom" else ZERO
+        if n is None or k is None or not (0 <= n <= MAX_FACTORIAL and 0 <= k <= MAX_FACTORIAL):
             raise Unread("a factorial or binomial of no natural number, or beyond the bound")
-        return +Decimal(math.comb(int(near), int(k)) if name == "\\binom" else factorial(int(near), len(name)))
+        build = Builder(self.work)
+        return self.decimal(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))
+
+
+REAL = {
+    "\\sin": Reals.sine,
+    "\\cos": lambda reals, x: reals.sine(x, 1),
+    "\\arctan": Reals.arctan,
+    "\\arcsin": Reals.arcsin,
+    "\\arccos": lambda reals, x: reals.pi() / 2 - reals.arcsin(x),
+    "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
+    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
+}
 
 
 def _product(x: Complex, y: Complex) -> Complex:
@@ -1324,118 +1727,47 @@ def _close(a: Complex, b: Complex, tolerance: Decimal) -> bool:
     return abs(a[0] - b[0]) <= bound and abs(a[1] - b[1]) <= bound
 
 
-def names(node: Node) -> set[str]:
-    """The variables and constants of an expression or a quantity; none of anything else."""
-    if type(node) is str:
-        return {node}
-    if type(node) is not tuple or _kind(node) not in ("", "quantity"):
-        return set()
-    return set().union(*map(names, node[1:]))
-
-
 def _width(node: Node) -> int:
-    """About the number of digits of the longest rational of an expression."""
+    """About the number of digits of the longest rational of a node."""
     if type(node) is tuple:
-        return max(map(_width, node[1:]))
+        return max(map(_width, node[1:]), default=0) if node[0] not in ("text", "based") else 0
     return 0 if type(node) is str else _bits(node) * 3 // 10
 
 
-def values(a: Node, b: Node, digits: int = 0) -> Iterator[tuple[Complex, Complex, Decimal]]:
-    """The values of two expressions and the relative tolerance, at each of the points where both have one.
-
-    With no variables that is one point, and Unread is raised where it has no values."""
-    width = max(_width(a), _width(b))
-    if width > MAX_WIDTH:
-        raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
-    digits = digits or 70 + 2 * max(0, width - 5)
-    constants = names(a) | names(b)
-    letters = sorted(constants - CONSTANTS)
-    seed = "".join(sorted((repr(a), repr(b)))) if letters else ""
-    with localcontext(
-        Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, DivisionByZero, Overflow])
-    ):
-        for number in range(9 if letters else 1):
-            point = {}
-            for letter in letters:
-                draw = _draw(f"{letter} {number} {seed}")
-                size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * (1, 0, 4, 1, 0, 30, 900, 0, 4)[number]
-                size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])  # whole, for factorials and binomials
-                point[letter] = -size if number in (3, 5, 6, 8) and draw >> 40 & 1 else size
-            try:
-                reals = Reals(digits, point, not letters or "i" in constants)
-                pair = reals.value(a), reals.value(b)
-            except (Unread, ArithmeticError):
-                if not letters:
-                    raise
-            else:
-                yield *pair, ONE.scaleb(20 - digits)
-
-
-def same(a: Node, b: Node) -> bool:
-    """Whether two expressions are equal. Raises Unread beyond a bound."""
-    if a == b:
-        return True
-    if type(a) in (int, Fraction) and type(b) in (int, Fraction):
-        return False
-    try:
-        point = Residues("")
-        return residue(a, point) == residue(b, point)
-    except Irrational:
-        pass
-    x, y = size(a, 28), size(b, 28)  # far apart in cheap arithmetic is far apart
-    if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
-        return False
-    points = 0
-    for u, v, tolerance in values(a, b):
-        if not _close(u, v, tolerance):
-            return False
-        points += 1
-    return points > bool((names(a) | names(b)) - CONSTANTS)
-
-
-def size(node: Node, digits: int = 40) -> float | None:
-    """A real number as a float, infinities too; None of anything else."""
-    if node == "\\infty" or node == ("*", -1, "\\infty"):
-        return math.inf if node == "\\infty" else -math.inf
-    if _kind(node) or names(node) - {"\\pi", "e"}:
-        return None
-    try:
-        x, y = next(values(node, 0, digits))[0]
-        return None if y else float(x)
-    except (Unread, ArithmeticError):
-        return None
-
-
-def proportion(f: Node, g: Node) -> int:
-    """The sign of the constant f / g; 0 where there is none. Raises Unread beyond a bound."""
-    pairs: list[tuple[Complex, Complex]] = []
-    for x, y, tolerance in values(f, g):
-        if any(x) != any(y):
-            return 0
-        if any(x):
-            pairs.append((x, y))
-            if not _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance):
-                return 0
-    if len(pairs) < 2:
-        return 0
-    (a, b), (c, d) = pairs[0]
-    return 1 if a * c + b * d > 0 else -1
+def _stepped(node: Node) -> bool:
+    """Whether an expression has a floor or ceiling."""
+    return type(node) is tuple and (node[0] in ("floor", "ceil") or any(map(_stepped, node[1:])))
 
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
+REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
+FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+REAL_LETTERS = frozenset("r s t u v w x y z".split()) | GREEK  # others are whole where there is a floor or ceiling
+SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
+NEGATIVE = {3: 1, 5: 2, 6: 4, 8: 8}  # the bit that makes a letter negative at a point
+BITS = (1, 2, 4, 8, 7, 11, 13, 14, 15)  # of the letters in order
+TRAPS = [InvalidOperation, DivisionByZero, Overflow]
+ROUGH = Context(28, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
+RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
+
 
 def _bare(text: str) -> str:
-    """An answer without its box, the spaces around it and a full stop; with a price for a lone dollar sign."""
+    """An answer without its box, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
-        boxes = _boxes(text)
+        boxes = _boxes(text, Work())
         text = boxes[-1][2] if boxes else ""
-    text = text.strip().rstrip(".")
+    text = text.strip().rstrip(".\u3002")
+    while len(text) > 2 and text[0] == text[-1] and text[0] in "_`*\"":
+        text = text[1:-1].strip().rstrip(".")
+    if ".m" in text or ".M" in text:
+        for time in ("a.m", "p.m", "A.M", "P.M"):
+            text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
-def _judge(a: str, b: str) -> tuple[bool, str]:
-    """The verdict on two answers, and why."""
+def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str]:
+    """The verdict on two answers, and why. `directed` says that b is the gold answer."""
     if a.isdecimal() and b.isdecimal() and a.isascii() and b.isascii():
         return a.lstrip("0") == b.lstrip("0"), "not equal"
     a, b = _bare(a), _bare(b)
@@ -1448,372 +1780,566 @@ def _judge(a: str, b: str) -> tuple[bool, str]:
     if left == right:
         return True, "equal"
     try:
-        x, y = _parse(left), _parse(right)
-        if match(x, y) or _same_words(left, right, x, y):
-            return True, "equal"
-        if ("," in a and match(_parse(scan(a, False)), y)) or ("," in b and match(x, _parse(scan(b, False)))):
-            return True, "equal"  # 100,200 may be a list after all
-    except (Unread, ArithmeticError, RecursionError) as error:
+        return Judge(a, b, work).verdict(left, right, directed)
+    except (ArithmeticError, RecursionError, Spent) as error:
         return False, f"not equal as far as decided: {error}"
-    return False, "not equal"
 
 
 def _words(tokens: list[str]) -> str | None:
     """Tokens that are only words and letters as one text, without case, article and brackets; None of others."""
-    words = [token.strip('"') for token in tokens if token not in ("(", ")", "{", "}", ",", ".", ";", ":", "?", '"')]
-    if not words or not all(word.strip("\\").isalpha() for word in words) or tokens in (["e"], ["i"]):
+    kept = [token for token in tokens if token not in ("{", "}", ".", ":", "?", '"')]
+    if "," not in kept and ";" not in kept:
+        kept = [token for token in kept if token not in "()"]
+    words = [token.strip('"') for token in kept]
+    if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return None
-    return "".join(words[words[0] in ("a", "an", "the") and len(words) > 1 :]).lower()
+    if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
+        words = words[len(words) > 1 :]
+    return "".join(words).lower()
 
 
-def _same_words(left: list[str], right: list[str], x: Node, y: Node) -> bool:
-    """Whether two answers are the same words or choice; (C) 12 is both C and 12."""
-    words = _words(left)
-    if words and words == _words(right):
-        return True
-    for one, other, value in ((left, right, y), (right, left, x)):
-        labelled = (
-            len(one) > 3 and one[0] + one[2] == "()" and one[1].strip('"') in ("a", "b", "c", "d", "e", *"ABCDEF")
-        )
-        if (
-            labelled
-            and (one[1][0] == '"' or one[1].isupper())
-            and not (len(other) > 3 and other[2] == ")")
-            and (one[1].strip('"').lower() == _words(other) or match(_parse(one[3:]), value))
-        ):
+def _choice(tokens: list[str]) -> tuple[str, list[str]]:
+    """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
+    open_ = tokens[0] == "("
+    head, mark, *rest = tokens[open_ : 2 + open_] + ["", ""] if len(tokens) < 3 + open_ else tokens[open_:]
+    letter = head.strip('"').lower()
+    if len(letter) != 1 or letter not in "abcdefghij" or not (head[0] == '"' or head.isupper()):
+        return "", []
+    if mark != ")" and (open_ or mark != "."):
+        return "", []
+    for i in range(1, len(rest)):
+        if rest[i] == ")" and len(rest[i - 1].strip('"')) == 1 and rest[i - 1].strip('"').lower() in "abcdefghij":
+            return "", []
+    return letter, [token for token in rest if token]
+
+
+def _every_name(node: Node) -> set[str]:
+    """All the texts in a node."""
+    return {node} if type(node) is str else set().union(*map(_every_name, node)) if type(node) is tuple else set()
+
+
+class Judge(Builder):
+    """Compares two answers. The points at which it does depend on both, so that none is known beforehand."""
+
+    def __init__(self, a: str, b: str, work: Work):
+        super().__init__(work)
+        self.seed = "\0".join(sorted((a, b)))
+        self.a, self.b = a, b
+        self.reals: dict[tuple[int, bool], Reals] = {}
+        self.values: dict[tuple, Complex | Exception] = {}
+        self.sizes: dict[Node, float | None] = {}
+        self.residues: Residues | None = None
+        self.order: list[str] = []
+        self.digits, self.width, self.context = 70, 0, ROUGH
+
+    def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
+        """The verdict on the tokens of two answers, and why."""
+        why = ""
+        readings = [(left, right)]
+        readings += [(scan(self.a, False), right)] * ("," in self.a)  # 100,200 may be a list after all
+        readings += [(left, scan(self.b, False))] * ("," in self.b)
+        if self.words(left, right):
+            return True, "equal"
+        for one, other in readings:
+            for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
+                x, y = parse(one, self.work, natural), parse(other, self.work, natural)
+                self.prepare(x, y)
+                try:
+                    if (self.conditions(one, other) and self.match(x, y)) or self.labelled(one, other, x, y):
+                        return True, "equal"
+                    if directed and self.rounds(x, y, other):
+                        return True, "equal"
+                except Unread as error:
+                    why = f" as far as decided: {error}"
+        return False, "not equal" + why
+
+    def prepare(self, x: Node, y: Node) -> None:
+        """Nothing; sets the letters in order and the working precision for two values."""
+        self.order = sorted(_every_name(x) | _every_name(y))
+        self.width = max(_width(x), _width(y))
+        self.digits = 70 + 2 * max(0, min(self.width, MAX_WIDTH) - 5)
+        self.context = Context(self.digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
+        for known in (self.values, self.reals, self.sizes):
+            known.clear()
+
+    # What is asked of words and conditions
+
+    def words(self, left: list[str], right: list[str]) -> bool:
+        """Whether two answers are the same words; or one is yes or no, and the other says so with more words."""
+        words, others = _words(left), _words(right)
+        if words and words == others:
             return True
-    return False
-
-
-def match(a: Node, b: Node) -> bool:
-    """Whether two values are equal as answers. Raises Unread beyond a bound."""
-    kind, other = kinds = _kind(a), _kind(b)
-    if not kind and not other:
-        return same(a, b)
-    if "text" in kinds:
-        return kind == other and a[1] == b[1]
-    if a == b:
-        return True
-    if kind == other == "seq" and a[1] == b[1]:
-        return len(a) == len(b) and all(map(match, a[2:], b[2:]))
-    if kind in REGIONS or other in REGIONS:
-        try:
-            return _same_region(a, b)
-        except Unread:
-            pass
-    if kind == other == "rel":
-        return _same_relation(a, b)
-    if "rel" in kinds:
-        found, value = (_solved(a), b) if kind == "rel" else (_solved(b), a)
-        return any(match(x, value) for x in found)
-    if "list" in kinds or "set" in kinds:
-        return _same_members(a, b)
-    if "quantity" in kinds:
-        return _same_quantity(a, b)
-    if "matrix" in kinds:
-        return _same_matrix(a, b)
-    return "ratio" in kinds and _same_ratio(a, b)
-
-
-REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
-
-
-def _same_members(a: Node, b: Node) -> bool:
-    """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
-    members = []
-    for node in (a, b):
-        kind = _kind(node)
-        members.append(list(node[2:] if kind == "list" else node[1:] if kind == "set" else [node]))
-    if max(map(len, members)) > MAX_MEMBERS:
-        raise Unread(f"more than {MAX_MEMBERS} members")
-    if any(_kind(node) == "set" or (_kind(node) == "list" and node[1] == ("\\or",)) for node in (a, b)):
-        members = [[x for i, x in enumerate(found) if not any(match(x, y) for y in found[:i])] for found in members]
-    left, right = members
-    if len(left) != len(right):
+        for one, other in ((words, right), (others, left)):
+            head = other[0].strip('"')
+            if one in VERDICTS and head == one and '"' + VERDICTS[one] not in other and "\\or" not in other:
+                return one != "no" or other[1:2] in ([","], ["."], [";"], [":"], ["-"])
         return False
-    for x in left:
-        at = next((i for i, y in enumerate(right) if match(x, y)), None)
-        if at is None:
+
+    def labelled(self, left: list[str], right: list[str], x: Node, y: Node) -> bool:
+        """Whether one is a labelled choice and the other its label or its value: (C) 12 is both C and 12."""
+        for one, other, value in ((left, right, y), (right, left, x)):
+            letter, rest = _choice(one)
+            if letter and not _choice(other)[0]:
+                return letter == _words(other) or (bool(rest) and self.match(parse(rest, self.work), value))
+        return False
+
+    def conditions(self, left: list[str], right: list[str]) -> bool:
+        """Whether not both answers have a condition behind them, or the same one but for its words."""
+        found = []
+        for tokens in (left, right):
+            at = _condition(tokens)
+            found.append([token for token in tokens[at:] if token[0] != '"'] if at > 0 else [])
+        return not all(found) or found[0] == found[1]
+
+    def rounds(self, x: Node, y: Node, gold: list[str]) -> bool:
+        """Whether the gold answer is a decimal of six digits or more, and x exact and within one of its last place."""
+        if len(gold) > 2 or type(y) is not Fraction or type(x) in (int, Fraction) or "." not in gold[-1]:
             return False
-        del right[at]
-    return True
+        mantissa = gold[-1].partition("E")[0]
+        size = self.size(x)
+        last = 10.0 ** -len(mantissa.partition(".")[2])
+        return len(mantissa.lstrip("0.")) > 6 and "E" not in gold[-1] and size is not None and abs(size - y) <= last
 
+    # Values of every kind
 
-def _same_quantity(a: Node, b: Node) -> bool:
-    """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
-    (x, unit), (y, other) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
-    if (unit != other and unit[0] and other[0]) or _kind(x) or _kind(y):
+    def match(self, a: Node, b: Node) -> bool:
+        """Whether two values are equal as answers. Raises Unread beyond a bound."""
+        self.work.spend(2)
+        kind, other = kinds = _kind(a), _kind(b)
+        if not kind and not other:
+            return self.same(a, b)
+        if "text" in kinds:
+            return kind == other and a[1] == b[1]
+        if a == b:
+            return True
+        if kind == other == "seq" and a[1] == b[1]:
+            return len(a) == len(b) and all(map(self.match, a[2:], b[2:]))
+        named = self.named(a, b)
+        if named is not None:
+            return named
+        if kind in REGIONS or other in REGIONS:
+            try:
+                return self.same_region(a, b)
+            except Unread:
+                pass
+        if kind == other == "rel":
+            return self.same_relation(a, b)
+        for name, compare in COMPARISONS:
+            if name in kinds:
+                return compare(self, a, b)
         return False
-    if same(x, y):
+
+    def named(self, a: Node, b: Node) -> bool | None:
+        """Whether coordinates with names are equal: a=2, b=7 and (a,b)=(2,7) and (2,7); None where they are no such."""
+        one, other = _assigned(a), _assigned(b)
+        if one and other:
+            return one.keys() == other.keys() and all(self.match(one[name], other[name]) for name in one)
+        found, node = (one, b) if one else (other, a)
+        if not found or _kind(node) != "seq" or node[1] != ("()",):
+            return None
+        return len(found) == len(node) - 2 and all(map(self.match, found.values(), node[2:]))
+
+    def same_members(self, a: Node, b: Node) -> bool:
+        """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
+        members = []
+        for node in (a, b):
+            kind = _kind(node)
+            members.append(list(node[2:] if kind == "list" else node[1:] if kind == "set" else [node]))
+        if max(map(len, members)) > MAX_MEMBERS:
+            raise Unread(f"more than {MAX_MEMBERS} members")
+        if any(_kind(node) == "set" or (_kind(node) == "list" and node[1] == ("\\or",)) for node in (a, b)):
+            members = [
+                [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])] for found in members
+            ]
+        left, right = members
+        if len(left) != len(right):
+            return self.same_conditioned(a, b)
+        for x in left:
+            at = next((i for i, y in enumerate(right) if self.match(x, y)), None)
+            if at is None:
+                return False
+            del right[at]
         return True
-    return unit != other and ((unit == ("%",) and same(over(x, 100), y)) or (other == ("%",) and same(x, over(y, 100))))
 
-
-def _same_matrix(a: Node, b: Node) -> bool:
-    """Entry by entry; a column may be written as a tuple."""
-    tables = []
-    for node in (a, b):
-        if _kind(node) not in ("matrix", "seq") or node[1] in (("[]",), ("(]",), ("[)",)):
-            return False
-        tables.append(node[1:] if _kind(node) == "matrix" else tuple((x,) for x in node[2:]))
-    shapes = [[len(row) for row in table] for table in tables]
-    return shapes[0] == shapes[1] and all(all(map(match, r, s)) for r, s in zip(*tables, strict=True))
-
-
-def _same_ratio(a: Node, b: Node) -> bool:
-    """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself."""
-    left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
-    if len(left) != len(right) or any(map(_kind, left + right)):
+    def same_conditioned(self, a: Node, b: Node) -> bool:
+        """Whether one is the other with a condition on its letters behind it: 2^n-1, n >= 1."""
+        for node, value in ((a, b), (b, a)):
+            if _kind(node) == "list" and node[1] == (",",) and len(node) == 4 and _kind(value) != "list":
+                first, last = node[2:]
+                bound = _kind(last) == "rel" and not {"=", "~"}.intersection(last[1]) and letters(last[2])
+                if bound and bound <= letters(first[-1] if _kind(first) == "rel" else first):
+                    return self.match(first, value)
         return False
-    if any(len(parts) == 2 and all(type(x) is int and 9 < x < 60 for x in parts) for parts in (left, right)):
-        return all(map(same, left, right))
-    return all(same(times([left[0], y]), times([right[0], x])) for x, y in zip(left[1:], right[1:], strict=True))
 
+    def same_quantity(self, a: Node, b: Node) -> bool:
+        """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
+        (x, unit), (y, other) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
+        if (unit != other and unit[0] and other[0]) or _kind(x) != _kind(y):
+            return False
+        if self.match(x, y):
+            return True
+        if unit == other or _kind(x):
+            return False
+        return (unit == ("%",) and self.same(self.over(x, 100), y)) or (
+            other == ("%",) and self.same(x, self.over(y, 100))
+        )
 
-def _solved(relation: Node) -> list[Node]:
-    """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8, both
-    sides of 1/3 ~ 0.33; nothing of x+2y = 5."""
-    signs, sides = list(relation[1]), list(relation[2:])
-    if signs == ["\\in"]:
-        return sides[1:]
-    if not {*signs} <= {"=", "~"}:
-        return []
-    if len(sides) == 2 and not _is_name(*sides) and _is_name(*sides[::-1]):
-        sides.reverse()
-    while len(sides) > 1 and _is_name(sides[0], sides[1]):
-        del sides[0], signs[0]
-    found = sides[:1]
-    for sign, side in zip(signs, sides[1:], strict=True):
-        x, y = size(found[0]), size(side)
-        if sign == "~" and x is not None and y is not None and abs(x - y) <= abs(x) / 100:
-            found.append(side)
-        elif (sign == "=" and not match(found[0], side)) or names(side) - CONSTANTS:
+    def same_based(self, a: Node, b: Node) -> bool:
+        """The digits in a base may stand without it."""
+        (digits, _), value = (a[1], b) if _kind(a) == "based" else (b[1], a)
+        return type(value) is int and len(digits) < MAX_DIGITS and int(digits) == value
+
+    def same_matrix(self, a: Node, b: Node) -> bool:
+        """Entry by entry; a column may be written as a tuple."""
+        tables = []
+        for node in (a, b):
+            if _kind(node) not in ("matrix", "seq") or node[1] in (("[]",), ("(]",), ("[)",)):
+                return False
+            tables.append(node[1:] if _kind(node) == "matrix" else tuple((x,) for x in node[2:]))
+        shapes = [[len(row) for row in table] for table in tables]
+        return shapes[0] == shapes[1] and all(all(map(self.match, r, s)) for r, s in zip(*tables, strict=True))
+
+    def same_ratio(self, a: Node, b: Node) -> bool:
+        """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
+        left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
+        if len(left) != len(right) or any(map(_kind, left + right)):
+            return False
+        times = any(len(parts) == 2 and all(type(x) is int and 9 < x < 60 for x in parts) for parts in (left, right))
+        if times or 0 in left + right:
+            return all(map(self.same, left, right))
+        return all(
+            self.same(self.times([left[0], y]), self.times([right[0], x]))
+            for x, y in zip(left[1:], right[1:], strict=True)
+        )
+
+    # Equations and inequalities
+
+    def same_solved(self, a: Node, b: Node) -> bool:
+        """Whether one is a chain of equal signs that says the other."""
+        found, value = (self.solved(a), b) if _kind(a) == "rel" else (self.solved(b), a)
+        return any(self.match(x, value) for x in found)
+
+    def solved(self, relation: Node) -> list[Node]:
+        """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8,
+        the last side and its rounding of x = 1/3 ~ 0.33; nothing of x+2y = 5, of 5 = 6, or of two roundings."""
+        signs, sides = list(relation[1]), list(relation[2:])
+        if signs == ["\\in"]:
+            return sides[1:]
+        if not {*signs} <= {"=", "~"} or "~" in signs[:-1]:
             return []
-    return found
+        chain = len(sides) > 2
+        if len(sides) == 2 and not _is_name(*sides) and _is_name(*sides[::-1]):
+            sides.reverse()
+        while len(sides) > 1 and _is_name(sides[0], sides[1]):
+            del sides[0], signs[0]
+        rounding = sides.pop() if len(sides) > 1 and signs[-1] == "~" else None
+        value = sides[-1]
+        for side in sides[:-1]:
+            if letters(side) == letters(value):
+                if _kind(side) or _kind(value) or not self.same(side, value):
+                    return []
+            elif not chain or letters(value):
+                return []
+        if rounding is None:
+            return [value]
+        exact = self.rounding(value, rounding)
+        return [] if exact is None else [value, rounding] if exact else [value]
+
+    def rounding(self, value: Node, rounding: Node) -> bool | None:
+        """Whether a decimal is the correct rounding of a value; None where it is no rounding at all."""
+        size = self.size(value)
+        if size is None or math.isinf(size) or abs(size) > 1e15 or type(rounding) not in (int, Fraction):
+            return None
+        places = next((n for n in range(-12, 16) if (rounding * Fraction(10) ** n).denominator == 1), None)
+        if places is None:
+            return None
+        scaled = Fraction(size) * Fraction(10) ** places
+        if math.floor(scaled + Fraction(1, 2)) == rounding * Fraction(10) ** places:
+            return places >= 0
+        places = max(places, 0)
+        return False if math.trunc(Fraction(size) * 10**places) == rounding * 10**places and places else None
+
+    def same_relation(self, a: Node, b: Node) -> bool:
+        """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
+        if len(a) != len(b):
+            return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
+        signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
+        if signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b)):
+            return True
+        if signs == back and all(map(self.match, a[2:], b[:1:-1])):
+            return True
+        if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
+            return False
+        f, g = self.plus([a[2], self.minus(a[3])]), self.plus([b[2], self.minus(b[3])])
+        if f == 0 or g == 0:
+            return False
+        if signs[0] not in FLIPPED:
+            try:
+                first, second = self.point(), self.point().other()
+                x, y = first.of(f), first.of(g)
+                return x != 0 != y and (x * second.of(g) - second.of(f) * y) % first.prime == 0
+            except Irrational:
+                return self.proportion(f, g) != 0
+        return self.proportion(f, g) == (1 if signs == others else -1)
+
+    def renamed(self, a: Node, b: Node) -> bool:
+        """Whether two definitions of a function differ only in the name of its variable: f(x) = x+1, f(n) = n+1."""
+        heads = [node[2][1:] if type(node[2]) is tuple and node[2][0] == "*" else () for node in (a, b)]
+        if a[1] != ("=",) or any(len(head) != 2 or type(head[0]) is not str or type(head[1]) is not str for head in heads):
+            return False
+        (f, x), (g, y) = heads
+        if f != g or f not in tuple("fghFGHPQpq") or x in letters(b[3]) or _kind(b[3]):
+            return False
+        return self.match(a[3], self.substitute(b[3], y, x))
+
+    def proportion(self, f: Node, g: Node) -> int:
+        """The sign of the constant f / g; 0 where there is none. Raises Unread beyond a bound."""
+        pairs: list[tuple[Complex, Complex]] = []
+
+        def proportional(x: Complex, y: Complex, tolerance: Decimal) -> bool:
+            if any(x):
+                pairs.append((x, y))
+                return any(y) and _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
+            return not any(y)
+
+        if not self.agree(f, g, proportional) or len(pairs) < 2:
+            return 0
+        (a, b), (c, d) = pairs[0]
+        return 1 if a * c + b * d > 0 else -1
+
+    def same_region(self, a: Node, b: Node) -> bool:
+        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
+
+        The ends of both cut the line into numbered cells: 2i+1 is the end i, 2i what is below it."""
+        line = Line(self)
+        for node in (a, b):
+            line.cells(node)
+        line.settle()
+        (letter, left), (other, right) = line.cells(a), line.cells(b)
+        return left == right and (letter == other or not letter or not other)
+
+    # Expressions
+
+    def same(self, a: Node, b: Node) -> bool:
+        """Whether two expressions are equal. Raises Unread beyond a bound."""
+        self.work.spend(2)
+        if a == b:
+            return True
+        if (type(a) in (int, Fraction) and type(b) in (int, Fraction)) or INFINITY in _ends(a) + _ends(b):
+            return False
+        try:
+            return self.point().of(a) == self.point().of(b)
+        except Irrational:
+            pass
+        x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
+        if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
+            return False
+        return self.agree(a, b, _close)
+
+    def point(self) -> Residues:
+        """The point modulo a prime of this call."""
+        if self.residues is None:
+            self.residues = Residues(self.seed, self.work)
+        return self.residues
+
+    def size(self, node: Node) -> float | None:
+        """A real number as a float, infinities too; None of anything else."""
+        if node not in self.sizes:
+            if INFINITY in _ends(node):
+                value = math.inf if node == INFINITY else -math.inf
+            elif _kind(node) or names(node) - {"\\pi", "e"} or _width(node) > MAX_WIDTH:
+                value = None
+            else:
+                with localcontext(ROUGH):
+                    try:
+                        x, y = Reals(ROUGH.prec, self.none, True, self.work).value(node)
+                        value = None if y else float(x)
+                    except (Unread, ArithmeticError):
+                        value = None
+            self.sizes[node] = value
+        return self.sizes[node]
+
+    def none(self, name: str) -> Decimal:
+        """No value of a name."""
+        raise Unread(f"{name} has no value")
+
+    def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
+        """Whether two expressions pass a check wherever both have a value, at enough points. Raises Unread of too few."""
+        if self.width > MAX_WIDTH:
+            raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
+        found = letters(a) | letters(b)
+        stepped = _stepped(a) or _stepped(b)
+        imaginary = not found or "i" in names(a) | names(b)
+        tolerance, seen, real, error = ONE.scaleb(20 - self.digits), 0, 0, None
+        numbers = [0] if not found else [1, 4, 7] if stepped and not found & REAL_LETTERS else [*range(9)]
+        with localcontext(self.context):
+            for number in [*numbers, *RUN]:
+                if number == RUN[0] and (not found or (real and not stepped)):
+                    break
+                pair = self.value(a, number, imaginary), self.value(b, number, imaginary)
+                error = next((x for x in pair if isinstance(x, Exception)), None)
+                if error is None:
+                    if not check(*pair, tolerance):
+                        return False
+                    seen += 1
+                    real += number < 9 and SCALE[number] > 0
+        if seen < (1 if not found else 2 if real and not stepped else 6):
+            raise Unread(str(error or "too few points"))
+        return True
+
+    def value(self, node: Node, number: int, imaginary: bool) -> Complex | Exception:
+        """The value of an expression at a point, or why it has none."""
+        key = node, number, imaginary
+        if key not in self.values:
+            if key[1:] not in self.reals:
+                draw = partial(self.draw, number)
+                self.reals[key[1:]] = Reals(self.digits, draw, imaginary, self.work)
+            try:
+                self.values[key] = self.reals[key[1:]].value(node)
+            except (Unread, ArithmeticError) as error:
+                self.values[key] = error
+        return self.values[key]
+
+    def draw(self, number: int, letter: str) -> Decimal:
+        """The value of a letter at a point: of the nine, or of the run in whole numbers."""
+        place, draw = self.order.index(letter), _draw(f"{letter} {min(number, 9)} {self.seed}")
+        if number >= 9:
+            # The first letter takes 16 consecutive values of each sign, the others run slower: all parities meet.
+            step = number - 9
+            size = step // (place + 1) % 16 + draw % 5
+            return Decimal(-1 - size if step >> max(0, 4 - place) & 1 else size)
+        size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * SCALE[number]
+        size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])
+        return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
+
+
+COMPARISONS = (
+    ("rel", Judge.same_solved),
+    ("list", Judge.same_members),
+    ("set", Judge.same_members),
+    ("quantity", Judge.same_quantity),
+    ("matrix", Judge.same_matrix),
+    ("based", Judge.same_based),
+    ("ratio", Judge.same_ratio),
+)
+
+
+def _ends(node: Node) -> tuple:
+    """The node, or what it is the negative of."""
+    return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
+
+
+def _assigned(node: Node) -> dict[str, Node]:
+    """The values by name of a=2, b=7 or (a,b)=(2,7); empty of anything else."""
+    if _kind(node) == "list" and node[1] != ("\\or",) and all(map(_assigns, node[2:])):
+        pairs = [x[2:] for x in node[2:] if len(x) == 4]
+    elif _kind(node) == "rel" and node[1] == ("=",) and _kind(node[2]) == _kind(node[3]) == "seq":
+        pairs = [*zip(node[2][2:], node[3][2:])] if len(node[2]) == len(node[3]) else []
+    else:
+        return {}
+    found = {name: value for name, value in pairs if type(name) is str and "_" not in name}
+    if len(found) != len(pairs) or len(found) < 2:
+        return {}
+    return dict(sorted(found.items())) if _kind(node) == "list" and all(map(str.isalpha, found)) else found
 
 
 def _is_name(node: Node, value: Node) -> bool:
-    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; of x, y, z only plain sums."""
+    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; but no sum of unknowns x, y."""
     if _kind(node):
         return _kind(node) in ("text", "seq")
-    letters, constant = names(node) - CONSTANTS, not names(value) - CONSTANTS
+    found, constant = letters(node), not letters(value)
     terms = node[1:] if type(node) is tuple and node[0] == "+" else (node,)
+    if len(terms) > 1 and found & set("stuvwxyz"):
+        return False
     if all(
         type(x) is str or (type(x) is tuple and x[0] == "*" and all(type(y) is str or y == -1 for y in x[1:]))
         for x in terms
     ):
-        return bool(letters) and (constant or len(terms) == 1)
-    return bool(letters) and constant and value != 0 and not letters & {"x", "y", "z"}
+        return bool(found) and (constant or len(terms) == 1)
+    return bool(found) and constant and value != 0 and not found & {"x", "y", "z"}
 
 
-FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+class Line:
+    """The real line, cut at the ends of some sets."""
 
+    def __init__(self, judge: Judge):
+        self.judge, self.ends, self.known = judge, [], None
 
-def _same_relation(a: Node, b: Node) -> bool:
-    """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
-    if len(a) != len(b):
-        return False
-    signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
-    if (signs == others and all(map(match, a[2:], b[2:]))) or (signs == back and all(map(match, a[2:], b[:1:-1]))):
-        return True
-    if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
-        return False
-    f, g = plus([a[2], minus(a[3])]), plus([b[2], minus(b[3])])
-    if f == 0 or g == 0:
-        return False
-    if signs[0] not in FLIPPED:
-        try:
-            point, second = Residues("1"), Residues("2")
-            return (residue(f, point) * residue(g, second) - residue(f, second) * residue(g, point)) % PRIME == 0 and (
-                residue(f, point) != 0 != residue(g, point)
-            )
-        except Irrational:
-            return proportion(f, g) != 0
-    return proportion(f, g) == (1 if signs == others else -1)
+    def settle(self) -> None:
+        """Nothing; puts the ends found so far in order. Ends that are equal become one."""
+        judge, order = self.judge, []
+        self.ends.sort(key=lambda end: end[0])
+        for size, node in self.ends:
+            judge.work.spend(4)
+            near = [i for i in range(max(0, len(order) - 3), len(order)) if math.isclose(order[i][0], size, rel_tol=1e-12)]
+            if not any(judge.same(order[i][1], node) for i in near):
+                order.append((size, node))
+        self.known, self.ends = order, []
 
+    def cell(self, node: Node) -> int:
+        """The number of the cell of a point; 0 or the last for the infinities."""
+        size = self.judge.size(node)
+        if size is None:
+            raise Unread("an interval between no real numbers")
+        if self.known is None:
+            if not math.isinf(size):
+                self.ends.append((size, node))
+            return 0
+        if math.isinf(size):
+            return 0 if size < 0 else 2 * len(self.known)
+        self.judge.work.spend(2)
+        at = bisect_left(self.known, size * (1 - math.copysign(1e-11, size)) - 1e-300, key=lambda end: end[0])
+        return 2 * next(i for i in range(at, len(self.known)) if self.judge.same(self.known[i][1], node)) + 1
 
-# An end of an interval: its size; 1 or -1 if it is an open lower or upper end, else 0; its exact value.
-End = tuple[float, int, Node]
-Interval = tuple[End, End]
-LINE: list[Interval] = [((-math.inf, 1, ("*", -1, "\\infty")), (math.inf, -1, "\\infty"))]
+    def all(self) -> frozenset[int]:
+        """All cells."""
+        return frozenset(range(2 * len(self.known or ()) + 1))
 
+    def between(self, low: Node, high: Node, open_low: bool, open_high: bool) -> frozenset[int]:
+        """The cells of an interval; Unread of one that is empty."""
+        if self.known is None and (self.judge.size(low) or 0) > (self.judge.size(high) or 0):
+            raise Unread("an empty interval")
+        i, j = self.cell(low), self.cell(high)
+        return frozenset(range(i + (open_low and i % 2), j + 1 - (open_high and j % 2)))
 
-def region(node: Node) -> tuple[str, list[Interval]]:
-    """A set of reals as disjoint intervals in order, and the letter they are said of or "". Raises Unread of others."""
-    kind, letter = _kind(node), ""
-    if kind == "seq" and len(node) == 4:
-        brackets = node[1][0]
-        parts = _between((node[2], brackets[0] == "("), (node[3], brackets[1] == ")"))
-    elif kind == "R":
-        parts = LINE
-    elif kind == "set":
-        parts = [part for x in node[1:] for part in _between((x, False), (x, False))]
-    elif kind == "rel":
-        letter, parts = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), LINE
-        for sign, left, right in zip(node[1], node[2:], node[3:], strict=False):
-            if left != letter:
-                sign, left, right = FLIPPED.get(sign, sign), right, left
-            if left != letter or not letter:
-                raise Unread("no inequality in one letter")
-            parts = _common(parts, _half(sign, right))
-    elif kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
-        letters, (parts, *others) = zip(*map(region, node[1 + (kind == "list") :]), strict=True)
-        letter = max(letters)
-        if {*letters} - {letter, ""}:
-            raise Unread("inequalities of several letters")
-        for other in others:
-            if kind == "without" or (kind == "list" and node[1] == ("\\and",)):
-                parts = _common(parts, _complement(other) if kind == "without" else other)
-            else:
-                parts = parts + other
-    else:
+    def half(self, sign: str, bound: Node) -> frozenset[int]:
+        """The cells of the reals x with x `sign` bound."""
+        self.judge.work.spend(4 + len(self.known or ()) // 4)
+        if sign == "\\in":
+            return self.cells(bound)[1]
+        if sign == "!=":
+            return self.all() - {self.cell(bound)}
+        if sign not in FLIPPED:
+            raise Unread("no inequality")
+        ends = (("*", -1, INFINITY), bound) if sign[0] == "<" else (bound, INFINITY)
+        return self.between(*ends, len(sign) == 1, len(sign) == 1)
+
+    def cells(self, node: Node) -> tuple[str, frozenset[int]]:
+        """The cells of a set of reals, and the letter it is said of or "". Raises Unread of others."""
+        kind = _kind(node)
+        self.judge.work.spend(4 + len(self.known or ()) // 4)
+        if kind == "seq" and len(node) == 4:
+            brackets = node[1][0]
+            return "", self.between(node[2], node[3], brackets[0] == "(", brackets[1] == ")")
+        if kind == "R":
+            return "", self.all()
+        if kind == "set":
+            return "", frozenset(map(self.cell, node[1:]))
+        if kind == "rel":
+            letter, cells = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), self.all()
+            for sign, left, right in zip(node[1], node[2:], node[3:], strict=False):
+                if left != letter:
+                    sign, left, right = FLIPPED.get(sign, sign), right, left
+                if left != letter or not letter:
+                    raise Unread("no inequality in one letter")
+                cells &= self.half(sign, right)
+            return letter, cells
+        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
+            found, (cells, *others) = zip(*map(self.cells, node[1 + (kind == "list") :]), strict=True)
+            if {*found} - {max(found), ""}:
+                raise Unread("inequalities of several letters")
+            for other in others:
+                both = kind == "list" and node[1] == ("\\and",)
+                cells = cells - other if kind == "without" else cells & other if both else cells | other
+            return max(found), cells
         raise Unread("no set of reals")
-    merged: list[Interval] = []
-    for low, high in sorted(parts, key=lambda part: part[0][:2]):
-        if merged and low[:2] <= (merged[-1][1][0], merged[-1][1][1] + 1):
-            merged[-1] = merged[-1][0], max(merged[-1][1], high, key=lambda end: end[:2])
-        else:
-            merged.append((low, high))
-    return letter, merged
-
-
-def _between(low: tuple[Node, bool], high: tuple[Node, bool]) -> list[Interval]:
-    """The interval between two ends, each a value and whether it is open; none where it would be empty."""
-    x, y = size(low[0]), size(high[0])
-    if x is None or y is None:
-        raise Unread("an interval between no real numbers")
-    if x > y:
-        raise Unread("an empty interval")
-    return _common([((x, int(low[1] or math.isinf(x)), low[0]), (y, -int(high[1] or math.isinf(y)), high[0]))], LINE)
-
-
-def _half(sign: str, bound: Node) -> list[Interval]:
-    """The reals x with x `sign` bound."""
-    if sign == "\\in":
-        return region(bound)[1]
-    if sign == "!=":
-        return _complement(_between((bound, False), (bound, False)))
-    if sign not in FLIPPED:
-        raise Unread("no inequality")
-    end, infinity = (bound, len(sign) == 1), LINE[0]
-    return _between((infinity[0][2], True), end) if sign[0] == "<" else _between(end, (infinity[1][2], True))
-
-
-def _common(left: list[Interval], right: list[Interval]) -> list[Interval]:
-    """The intersection of two unions of intervals."""
-    pairs = [(max(a[0], b[0], key=lambda e: e[:2]), min(a[1], b[1], key=lambda e: e[:2])) for a in left for b in right]
-    return [(low, high) for low, high in pairs if low[:2] <= high[:2]]
-
-
-def _complement(parts: list[Interval]) -> list[Interval]:
-    """The reals outside disjoint intervals in order."""
-    ends = [LINE[0][0], *(end for part in parts for end in part), LINE[0][1]]
-    ends[1:-1] = [(x, shift + (-1 if i % 2 == 0 else 1), node) for i, (x, shift, node) in enumerate(ends[1:-1])]
-    return [(low, high) for low, high in zip(ends[::2], ends[1::2], strict=True) if low[:2] <= high[:2]]
-
-
-def _same_region(a: Node, b: Node) -> bool:
-    """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others."""
-    (letter, left), (other, right) = region(a), region(b)
-    return len(left) == len(right) and (letter == other or not letter or not other) and all(
-        x[1] == y[1] and same(x[2], y[2]) for p, q in zip(left, right, strict=True) for x, y in zip(p, q, strict=True)
-    )  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------------- the command line
-
-
-def show(node: Node) -> str:
-    """A reading in plain notation."""
-    if type(node) in (int, Fraction):
-        return str(node) if _bits(node) < 400 else f"a rational of {_bits(node)} bits"
-    if type(node) is str:
-        return node.lstrip("\\")
-    kind = node[0]
-    if kind == "text":
-        return f"the text {node[1]!r}" + (f" (not mathematics: {node[2]})" if len(node) > 2 else "")
-    if kind == "seq":
-        return node[1][0][0] + ", ".join(map(show, node[2:])) + node[1][0][1]
-    if kind == "list":
-        return "the list " + ", ".join(map(show, node[2:]))
-    if kind == "rel":
-        return show(node[2]) + "".join(
-            f" {sign.lstrip(chr(92))} {show(x)}" for sign, x in zip(node[1], node[3:], strict=True)
-        )
-    if kind == "quantity":
-        return f"{show(node[1])} {node[2][0]}"
-    if kind == "based":
-        return f"{node[1][0]} in base {node[1][1]}"
-    if kind == "matrix":
-        return "the matrix " + "; ".join(", ".join(map(show, row)) for row in node[1:])
-    parts = [*map(show, node[1:])]
-    return f"({f' {kind} '.join(parts)})" if kind in "+*^" else f"{kind.lstrip(chr(92))}({', '.join(parts)})"
-
-
-def score(rows: list[dict]) -> str:
-    """A table of verdicts by kind, and every wrong one."""
-    kinds: dict[str, list[int]] = {}
-    wrong = []
-    for row in rows:
-        verdict, expected = verify(row["response"], row["gold"]), row["expected"]
-        counts = (1, verdict == expected, verdict > expected, verdict < expected)
-        kind = str(row.get("kind", ""))
-        kinds[kind] = [x + y for x, y in zip(kinds.get(kind, (0, 0, 0, 0)), counts, strict=True)]
-        if verdict != expected:
-            what = "false positive" if verdict else "false negative"
-            wrong.append(f"{what}: gold {row['gold']!r}, answer {extract_answer(row['response'])!r}")
-    total = [sum(column) for column in zip(*kinds.values(), strict=True)]
-    lines = [f"{'kind':12} {'rows':>6} {'right':>6} {'false +':>8} {'false -':>8}"]
-    lines += [
-        f"{kind:12} {n:6} {right:6} {up:8} {down:8}"
-        for kind, (n, right, up, down) in [*sorted(kinds.items()), ("all", total)]
-    ]
-    return "\n".join([*lines, f"{total[1] / total[0]:.2%} right", *wrong])
-
-
-def load(path: str) -> list[dict]:
-    """The rows of a labelled JSONL file. Raises OSError, or ValueError with a sentence on what is wrong."""
-    rows = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line) if line.strip() else None
-                if row is not None:
-                    rows.append(row)
-                    fine = (
-                        isinstance(row["response"], str)
-                        and isinstance(row["gold"], str)
-                        and type(row["expected"]) is bool
-                    )
-                    _ = fine or row["unfit"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise ValueError(
-                    f"{path}, line {number}: no object with response, gold (texts) and expected (true or false)"
-                ) from None
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    return rows
-
-
-def main(arguments: list[str]) -> int:
-    """The program of the module's docstring: its exit code."""
-    if len(arguments) != 2:
-        print("usage: python verifier.py RESPONSE GOLD | --score FILE.jsonl", file=sys.stderr)
-        return 2
-    if arguments[0] == "--score":
-        try:
-            print(score(load(arguments[1])))
-        except (OSError, ValueError) as error:
-            print(f"verifier: {error}", file=sys.stderr)
-            return 2
-        return 0
-    response, gold = arguments
-    answer, verdict = extract_answer(response), verify(response, gold)
-    print("answer: ", "none found" if answer is None else f"{answer!r}, read as {show(read(answer))}")
-    print("gold:   ", f"{gold!r}, read as {show(read(gold))}")
-    print("verdict:", "equal" if verdict else "no answer" if answer is None else _judge(answer, gold)[1])
-    return 0 if verdict else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
