@@ -165,11 +165,18 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             content = text[start:end].rstrip(".,;")
         if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
-        if content.strip(" $?.~"):
+        if content.strip(" $?.~") and not _blank(content):
             if text[head - 1 : head] in ("-", "\u2212") and text[head - 2 : head - 1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
+
+
+def _blank(content: str) -> bool:
+    """Whether a box is left empty to look at."""
+    for name in BLANKS if "\\" in content and "\\{" not in content else ():
+        content = content.replace(name, "")
+    return "\\{" not in content and not content.strip(" $?.~{}_\\")
 
 
 def _closing(text: str, at: int, work: Work) -> int:
@@ -229,10 +236,8 @@ def _formulas(text: str, work: Work) -> list[Span]:
         if content.strip() and not (opener == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
             at = end + len(opener)
             found.append((start, at, content.strip()))
-        elif end < 0 and opener != "$":
-            nexts[opener] = -1
         elif end < 0:
-            return found
+            nexts["$" if opener == "$$" else opener] = -1
         else:
             at = inside
 
@@ -260,12 +265,13 @@ def _denied(before: str) -> bool:
     )
 
 
+BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline hspace".split())
 MARKERS = ("####", "<answer>", "\u7b54\u6848\u662f", "\u7b54\u6848\u4e3a", "\u7b54\u6848\uff1a", "\u7b54\u6848:",
            "\u6545\u9009", "choice is", "option is")  # fmt: skip
 AFTER_ANSWER = ("is", "are", ":", "\uff1a", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = tuple(word + " " for word in (
     "is are be therefore thus simply option choice that exactly approximately about roughly around just only").split()
-) + ("is:", "equal to ", "given by ", "\uff1a", "\u662f", "\u9009")  # fmt: skip
+) + ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "was ", "\uff1a", "\u662f", "\u9009")  # fmt: skip
 STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "\u3002", "```")
 LABELS = frozenset("ABCDEFGHIJ")
 VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
@@ -299,7 +305,7 @@ def _statement(text: str, work: Work) -> Run:
     text = text.lstrip(" :*=#\n\t_\uff1a")
     if text.startswith("```"):
         text = text[text.find("\n") + 1 :]
-    text = text.lstrip(" :*=#\n\t_>`\"'")
+    text = text.lstrip(" :*=#\n\t_>`\"'") + " "
     while filler := next((word for word in FILLERS if text[:14].lower().startswith(word)), ""):
         text = text[len(filler) :].lstrip(" :*_`\"'\n")
     formulas = _formulas(text, work) if "$" in text or "\\" in text else []
@@ -347,6 +353,11 @@ def _whole(text: str, work: Work) -> Run:
 
 def _last(text: str, work: Work) -> Run:
     """The last formula or number of a prose that asserts it, or the choice that it ends with."""
+    for _ in range(3):  # the number of a heading at the end is no answer
+        line = text.rstrip().rpartition("\n")[2]
+        if not line.lstrip("0123456789").startswith((". ", ".")) or line.rstrip()[-1:] not in (":", "*"):
+            break
+        text = text[: text.rindex(line)]
     words = text[-80:].split()
     label = words[-1].strip("().*$") if words else ""
     if label in LABELS and words[-2:-1] and words[-2].lower() in ("is", "be", "option", "choice", "letter", "answer"):
@@ -383,8 +394,8 @@ def _number_in(text: str, end: int) -> tuple[int, int, str]:
     """The number that ends at `end`, as (start, end, value): its word and the words before it that are mathematics."""
     after = text[end : end + 40].split(" ")[0].split("\n")[0]
     line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
-    opener = max(map(line.rfind, "([{"))
-    if after[:1] in tuple(")]}") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
+    opener = max(map(line.rfind, "(["))
+    if after[:1] in tuple(")]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
         return end - len(line) + opener, end + 1, line[opener:] + after[0]
     words = (line + after).split()
     run = [words.pop().rpartition(">>")[2]]
@@ -477,8 +488,10 @@ def scan(text: str, grouped: bool = True) -> list[str]:
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
     if not text.isascii():
         text = text.translate(UNICODE).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
-    if "\\!" in text or "{,}" in text or ",\\," in text:  # \1 is a comma within a number, if digits follow
-        text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1").replace(",\\,", "\1")
+    if "\\!" in text or "{,}" in text:  # \1 is a comma within a number, if digits follow
+        text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1")
+    if grouped and ",\\," in text and not any(c in text for c in "([{"):
+        text = text.replace(",\\,", ",")
     if "{}" in text:
         text = text.replace("{}", " ")
     out: list[str] = []
@@ -603,7 +616,7 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
     lower = word.lower()
     after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
     if text:
-        out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + lower)
+        out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
         # 3 m^2 is an area and 5 m/s a speed, 3m a product
         rest = s[j:].rstrip("\0 ")
@@ -1252,7 +1265,7 @@ class Parser(Builder):
         start = self.at + 1
         braced = self.tokens[start] == "{"
         self.at = self.tokens.index("}", start) + 1 if braced and "}" in self.tokens[start:] else start + 1
-        return "_" + "".join(self.tokens[start + braced : self.at - braced])
+        return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
         """A value in brackets, a tuple or interval ("seq", (brackets,), *items), a set, or x of \\\\{x : x > 2\\\\}."""
@@ -1404,11 +1417,11 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
             label = i + 1
         elif depth == 0 and token in ("=", "~"):
             side = i + 1
-        elif depth == 0 and token in SEPARATORS:
+        elif depth == 0 and token in SEPARATORS | FLIPPED.keys():
             side = 0
     if label and tokens[0][0] == '"' and not DENIALS.intersection(tokens[:label]):
         yield tokens[label:]
-    if side:
+    if any(token[-1].isalpha() for token in tokens[:side]):
         yield tokens[side:]
 
 
@@ -1757,7 +1770,8 @@ def _bare(text: str) -> str:
     if "\\boxed" in text or "\\fbox" in text:
         boxes = _boxes(text, Work())
         text = boxes[-1][2] if boxes else ""
-    text = text.strip().rstrip(".\u3002")
+    text = text.strip()
+    text = text if text.endswith("...") else text.rstrip(".\u3002")
     while len(text) > 2 and text[0] == text[-1] and text[0] in "_`*\"":
         text = text[1:-1].strip().rstrip(".")
     if ".m" in text or ".M" in text:
@@ -1775,7 +1789,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         return bool(a) and a == b, f"not equal as far as decided: longer than {MAX_LENGTH} characters"
     left, right = scan(a), scan(b)
     for tokens in (left, right):
-        if not any(token[-1].isalnum() or token[-1] == "}" for token in tokens):
+        if not any(token[-1].isalnum() or token[-1] in "}…" for token in tokens):
             return False, "nothing to compare"
     if left == right:
         return True, "equal"
@@ -1830,7 +1844,7 @@ class Judge(Builder):
         self.sizes: dict[Node, float | None] = {}
         self.residues: Residues | None = None
         self.order: list[str] = []
-        self.digits, self.width, self.context = 70, 0, ROUGH
+        self.digits, self.width, self.tolerance, self.context = 70, 0, ONE, ROUGH
 
     def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
         """The verdict on the tokens of two answers, and why."""
@@ -1857,7 +1871,8 @@ class Judge(Builder):
         """Nothing; sets the letters in order and the working precision for two values."""
         self.order = sorted(_every_name(x) | _every_name(y))
         self.width = max(_width(x), _width(y))
-        self.digits = 70 + 2 * max(0, min(self.width, MAX_WIDTH) - 5)
+        extra = max(0, min(self.width, MAX_WIDTH) - 5)
+        self.digits, self.tolerance = 70 + 3 * extra, ONE.scaleb(-50 - 2 * extra)
         self.context = Context(self.digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
         for known in (self.values, self.reals, self.sizes):
             known.clear()
@@ -1879,7 +1894,7 @@ class Judge(Builder):
         """Whether one is a labelled choice and the other its label or its value: (C) 12 is both C and 12."""
         for one, other, value in ((left, right, y), (right, left, x)):
             letter, rest = _choice(one)
-            if letter and not _choice(other)[0]:
+            if letter and not _choice(other)[1]:
                 return letter == _words(other) or (bool(rest) and self.match(parse(rest, self.work), value))
         return False
 
@@ -1892,13 +1907,13 @@ class Judge(Builder):
         return not all(found) or found[0] == found[1]
 
     def rounds(self, x: Node, y: Node, gold: list[str]) -> bool:
-        """Whether the gold answer is a decimal of six digits or more, and x exact and within one of its last place."""
+        """Whether the gold answer is a decimal of seven digits or more, and x exact and equal but for its last digit."""
         if len(gold) > 2 or type(y) is not Fraction or type(x) in (int, Fraction) or "." not in gold[-1]:
             return False
         mantissa = gold[-1].partition("E")[0]
         size = self.size(x)
         last = 10.0 ** -len(mantissa.partition(".")[2])
-        return len(mantissa.lstrip("0.")) > 6 and "E" not in gold[-1] and size is not None and abs(size - y) <= last
+        return len(mantissa.lstrip("0.")) > 7 and "E" not in gold[-1] and size is not None and abs(size - y) < 5 * last
 
     # Values of every kind
 
@@ -2036,7 +2051,7 @@ class Judge(Builder):
         value = sides[-1]
         for side in sides[:-1]:
             if letters(side) == letters(value):
-                if _kind(side) or _kind(value) or not self.same(side, value):
+                if not self.match(side, value):
                     return []
             elif not chain or letters(value):
                 return []
@@ -2170,7 +2185,7 @@ class Judge(Builder):
         found = letters(a) | letters(b)
         stepped = _stepped(a) or _stepped(b)
         imaginary = not found or "i" in names(a) | names(b)
-        tolerance, seen, real, error = ONE.scaleb(20 - self.digits), 0, 0, None
+        seen, real, error = 0, 0, None
         numbers = [0] if not found else [1, 4, 7] if stepped and not found & REAL_LETTERS else [*range(9)]
         with localcontext(self.context):
             for number in [*numbers, *RUN]:
@@ -2179,7 +2194,7 @@ class Judge(Builder):
                 pair = self.value(a, number, imaginary), self.value(b, number, imaginary)
                 error = next((x for x in pair if isinstance(x, Exception)), None)
                 if error is None:
-                    if not check(*pair, tolerance):
+                    if not check(*pair, self.tolerance):
                         return False
                     seen += 1
                     real += number < 9 and SCALE[number] > 0
