@@ -51,11 +51,11 @@ class Work:
             raise Spent("more work than the budget of a call")
 
 
-def verify(response: str, gold: str) -> bool:
+def verify(response: str, gold: str, work: Work | None = None) -> bool:
     """Whether the final answer of `response` equals `gold`; False where either is missing. Never raises."""
     if not isinstance(response, str) or not isinstance(gold, str):
         return False
-    work = Work()
+    work = work or Work()
     try:
         run, hedged = _final(response, work)
         joined = len(run) > 1 and (hedged or _kind(read(gold, work)) in ("list", "set"))
@@ -1631,7 +1631,7 @@ class Reals:
             # A negative number has a real odd root: (-8)^{1/3} = -2.
             if q == 2 or q == 1:
                 self.work.spend(self.step * (20 + 2 * p.bit_length()))
-                size = (abs(x).sqrt() if q == 2 else abs(x)) ** p
+                size = (self.root(abs(x)) if q == 2 else abs(x)) ** p
             else:
                 self.long()
                 self.long()
@@ -1649,6 +1649,11 @@ class Reals:
         self.long()
         size = size.exp()
         return (size * self.sine(angle, 1), size * self.sine(angle, 0)) if angle else (size, ZERO)
+
+    def root(self, x: Decimal) -> Decimal:
+        """The square root, in whole numbers: twice as fast as Decimal's."""
+        shift = self.digits - x.adjusted() // 2
+        return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift)
 
     def ln(self, x: Decimal, y: Decimal) -> Complex:
         """The principal logarithm of x + iy."""
@@ -1744,7 +1749,7 @@ def _width(node: Node) -> int:
     """About the number of digits of the longest rational of a node."""
     if type(node) is tuple:
         return max(map(_width, node[1:]), default=0) if node[0] not in ("text", "based") else 0
-    return 0 if type(node) is str else _bits(node) * 3 // 10
+    return 0 if type(node) is str else max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
 
 
 def _stepped(node: Node) -> bool:
