@@ -11,7 +11,7 @@ from functools import partial
 from hashlib import blake2b
 from unicodedata import normalize
 
-BUDGET = 120_000  # units of work a call
+BUDGET = 80_000  # units of work a call
 MAX_LENGTH = 10_000  # characters of an answer that is read; a longer one equals only its own text
 MAX_TOKENS = 1000  # of an answer that is parsed
 MAX_DEPTH = 40  # of nesting
@@ -323,8 +323,8 @@ def _statement(text: str, work: Work) -> Run:
     if not words:
         return [], False
     first = words[0].strip("().,:;*\uff0c")
-    if first in LABELS and words[0][-1] in ".,:;)\uff0c" and len(words) > 1 and words[1].isalpha() and len(words[1]) > 1:
-        return [first], False  # B, for ...
+    if first in LABELS and words[0][-1] in ".,:;)\uff0c" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
+        return ([line] if words[1] in ("or", "and") else [first]), False  # B, for ...
     if len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS:
         return [line], False
     if any(c.isdigit() or c in "$\\" for c in line):
@@ -1021,7 +1021,7 @@ class Parser(Builder):
                 name += (UNITS.get(word) or UNITS.get(single) or single) + suffix
                 suffix = ""
             else:
-                return name
+                return "%" if name == "/cent" else name
             self.at += 1
 
     def sum(self) -> Node:
@@ -1678,7 +1678,7 @@ class Reals:
         k, term, square = (1, ONE, -x * x) if quarter % 2 else (2, x, -x * x)
         total, end = term, self.tiny * self.tiny
         while abs(term) > end:
-            self.work.spend(self.step)
+            self.work.spend(2 * self.step)
             term *= square / (k * (k + 1))
             total += term
             k += 2
@@ -1691,7 +1691,7 @@ class Reals:
             x /= 1 + (1 + x * x).sqrt()
         term, total, k, square, end = x, x, 3, -x * x, self.tiny * self.tiny
         while abs(term) > end:
-            self.work.spend(self.step)
+            self.work.spend(2 * self.step)
             term *= square
             total += term / k
             k += 2
