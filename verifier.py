@@ -1,6 +1,5 @@
 # ruff: noqa: RUF001
-"""Is this answer right? DOC
-"""
+"""DOC"""
 
 import math
 from bisect import bisect_left
@@ -17,13 +16,14 @@ MAX_TOKENS = 1000  # of an answer that is parsed
 MAX_DEPTH = 40  # of nesting
 MAX_DIGITS = 4000  # of a number in arithmetic; plain integers of any length are compared as text
 MAX_BITS = 60_000  # of an exact rational: larger powers and products stay symbolic
-MAX_FACTORIAL = 3000
-MAX_CHOOSE = 8000  # upper index of an exact binomial
+MAX_WHOLE = 3000  # of which a factorial is taken; of binomials 8000
 MAX_WIDTH = 1300  # digits of a rational in an expression that needs decimal arithmetic
 MAX_MEMBERS = 100  # of an unordered list
 MAX_SIGNS = 4  # of independent +- in one member, which then stands for 16
 
 Node = int | Fraction | str | tuple  # a rational, a name, or (operation or kind, *parts)
+Span = tuple[int, int, str]  # start, end, content
+Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
 
 
 class Unread(Exception):
@@ -86,20 +86,26 @@ def equivalent(a: str, b: str) -> bool:
 
 # -------------------------------------------------------------------------------------------- where the final answer is
 
-Span = tuple[int, int, str]  # start, end, content
-Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
-
-ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[EOS]")
-RETRACTED = tuple("""
-is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect|cannot be
-on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong|this is incorrect|wait, that
-""".strip().replace("\n", "|").split("|"))  # fmt: skip
+ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[EOS]")
+BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline".split())
+RETRACTED = tuple("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
+was incorrect|cannot be|on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong
+this is incorrect|wait, that""".replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea")
 HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
 GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
            "could not", "unable to", "not sure", "no idea")  # fmt: skip
+MARKERS = ("####", "<answer>", "答案是", "答案为", "答案：", "答案:", "故选", "choice is", "option is")
+AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
+FILLERS = tuple(f"{word} " for word in (
+    "is are be therefore thus simply option choice that exactly approximately about roughly around just only was").split()
+) + ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")  # fmt: skip
+STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+CHOICES = frozenset("ABCDEFGHIJ")
+VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+NOTHING: Run = ([], False)
 
 
 def _final(response: str, work: Work) -> Run:
@@ -107,36 +113,32 @@ def _final(response: str, work: Work) -> Run:
     text = _said(response)
     boxes = _boxes(text, work)
     if boxes is None:
-        return [], False
+        return NOTHING
     if boxes:
         start, end, _ = boxes[-1]
         if text[end : end + 80].lstrip(" $.)*\n").lower().startswith(RETRACTED):
             return _marked(text[end:], work)
-        return ([], False) if _denied(text[max(0, start - 100) : start]) else _run(text, boxes)
-    for find in (_marked, _bold, _whole, _last):
-        run = find(text, work)
-        if run[0]:
-            return run
-    return [], False
+        return NOTHING if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+    return next((run for find in (_marked, _bold, _whole, _last) if (run := find(text, work))[0]), NOTHING)
 
 
 def _said(response: str) -> str:
     """What a response says in the end: without end-of-text tokens, and after the thinking part."""
     text = response.rstrip()
-    if "<|begin_of_box|>" in text:
+    if "_of_box|>" in text:
         text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
     end = len(text)
     while text[end - 1 : end] in (">", "]"):
-        token = next((token for token in ENDS if text.endswith(token, 0, end)), "")
+        size = next((len(token) for token in ENDS if text.endswith(token, 0, end)), 0)
         if text.endswith("|>", 0, end):
-            token = text[max(text.rfind("<|", max(0, end - 40), end), 0) : end]
-        if not token:
+            size = end - max(0, text.rfind("<|", max(0, end - 40), end))
+        if not size:
             break
-        end -= len(token)
-        while end and text[end - 1].isspace():
+        end -= size
+        while text[end - 1 : end].isspace():
             end -= 1
     text = text[:end]
-    if "<think" in text or "</think" in text:
+    if "think" in text and ("<think" in text or "</think" in text):
         text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     return text
 
@@ -165,18 +167,14 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             content = text[start:end].rstrip(".,;")
         if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
-        if content.strip(" $?.~") and not _blank(content):
-            if text[head - 1 : head] in ("-", "\u2212") and text[head - 2 : head - 1] in tuple(" =($[{:"):
+        shown = content
+        for name in BLANKS if "\\" in content and "\\{" not in content else ():
+            shown = shown.replace(name, "")
+        if shown.strip(" $?.~{}_" if "\\{" not in content else " $"):
+            if text[head - 1 : head] in ("-", "−") and text[head - 2 : head - 1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
-
-
-def _blank(content: str) -> bool:
-    """Whether a box is left empty to look at."""
-    for name in BLANKS if "\\" in content and "\\{" not in content else ():
-        content = content.replace(name, "")
-    return "\\{" not in content and not content.strip(" $?.~{}_\\")
 
 
 def _closing(text: str, at: int, work: Work) -> int:
@@ -197,9 +195,8 @@ def _joint(gap: str) -> str:
     """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
     words = "".join(c if c.isalpha() else " " for c in gap).split()
     words = [word for word in words if word not in ("text", "quad", "qquad")] or ["and"]
-    if len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap):
-        return ""
-    return words[0]
+    apart = len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap)
+    return "" if apart else words[0]
 
 
 def _run(text: str, spans: list[Span]) -> Run:
@@ -226,27 +223,24 @@ def _formulas(text: str, work: Work) -> list[Span]:
         start, opener = min(((start, opener) for opener, start in nexts.items() if start >= 0), default=(-1, ""))
         if start < 0:
             return found
-        if text.startswith("$$", start):
-            opener = "$$"
-        inside = start + len(opener)
-        end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(opener, opener), inside)
-        while opener == "$" and end > 0 and text[end - 1] == "\\":
+        fence = "$$" if text.startswith("$$", start) else opener
+        inside = start + len(fence)
+        end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(fence, fence), inside)
+        while fence == "$" and end > 0 and text[end - 1] == "\\":
             end = text.find("$", end + 1)
         content = text[inside:end] if end >= 0 else ""
-        if content.strip() and not (opener == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
-            at = end + len(opener)
+        if content.strip() and not (fence == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
+            at = end + len(fence)
             found.append((start, at, content.strip()))
         elif end < 0:
-            nexts["$" if opener == "$$" else opener] = -1
+            nexts[opener] = -1
         else:
             at = inside
 
 
 def _price(content: str, before: str, after: str) -> bool:
     """Whether two dollar signs are prices: It costs $5 and $7; $17-$12 = $5; $<<3*4=12>>12."""
-    if before == "\\" or after[:1] in DIGITS or after == "<<" or after[:1] == "." and after[1:] in DIGITS:
-        return True
-    if content.rstrip()[-1] in "=+-*/(<":
+    if before == "\\" or after.removeprefix(".")[:1] in DIGITS or after == "<<" or content.rstrip()[-1] in "=+-*/(<":
         return True
     prose = "\\" not in content and any(len(word) > 2 and word.isalpha() for word in content.split())
     return prose and (content[0] in DIGITS or (content[0] == " ") != (content[-1] == " "))
@@ -254,27 +248,16 @@ def _price(content: str, before: str, after: str) -> bool:
 
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
-    clause = before.lower().replace("\u2019", "'")
+    clause = before.lower().replace("’", "'")
+    if not any(cue in clause for cue in ("no", "n't", "never", "neither", "unsure", "whether")):
+        return False
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
-        clause = clause[clause.rfind(mark) + len(mark) :] if mark in clause else clause
+        clause = clause.rpartition(mark)[2]
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).split()[-4:]
     if words[-1:] == ["to"]:
         words.pop()
-    return any(cue in clause for cue in UNSURE) or (
-        bool(words) and (words[-1] in NOT or (len(words) > 1 and words[-2] in NOT and words[-1] in COPULAS))
-    )
-
-
-BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline hspace".split())
-MARKERS = ("####", "<answer>", "\u7b54\u6848\u662f", "\u7b54\u6848\u4e3a", "\u7b54\u6848\uff1a", "\u7b54\u6848:",
-           "\u6545\u9009", "choice is", "option is")  # fmt: skip
-AFTER_ANSWER = ("is", "are", ":", "\uff1a", "=", "should be", "must be", "would be", "will be", "was")
-FILLERS = tuple(word + " " for word in (
-    "is are be therefore thus simply option choice that exactly approximately about roughly around just only").split()
-) + ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "was ", "\uff1a", "\u662f", "\u9009")  # fmt: skip
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "\u3002", "```")
-LABELS = frozenset("ABCDEFGHIJ")
-VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+    direct = words and (words[-1] in NOT or (words[-1] in COPULAS and NOT.intersection(words[-2:])))
+    return bool(direct) or any(cue in clause for cue in UNSURE)
 
 
 def _marked(text: str, work: Work) -> Run:
@@ -284,8 +267,7 @@ def _marked(text: str, work: Work) -> Run:
         lowered = text
     starts = [at + len(marker) for marker in MARKERS if (at := lowered.rfind(marker)) >= 0]
     line = lowered.rfind("\n") + 1
-    if lowered.startswith("a: ", line):
-        starts.append(line + 3)
+    starts += [line + 3] * lowered.startswith("a: ", line)
     at, final = len(text), lowered.rfind("final answer") + 6
     while len(starts) < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
@@ -297,16 +279,15 @@ def _marked(text: str, work: Work) -> Run:
         cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
         if run and not cut:
             return run, hedged
-    return [], False
+    return NOTHING
 
 
 def _statement(text: str, work: Work) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
-    text = text.lstrip(" :*=#\n\t_\uff1a")
-    if text.startswith("```"):
-        text = text[text.find("\n") + 1 :]
-    text = text.lstrip(" :*=#\n\t_>`\"'") + " "
-    while filler := next((word for word in FILLERS if text[:14].lower().startswith(word)), ""):
+    text = text.lstrip(" :*=#\n\t_：")
+    text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
+    while text[:14].lower().startswith(FILLERS):
+        filler = next(word for word in FILLERS if text[:14].lower().startswith(word))
         text = text[len(filler) :].lstrip(" :*_`\"'\n")
     formulas = _formulas(text, work) if "$" in text or "\\" in text else []
     if formulas and formulas[0][0] == 0:
@@ -316,51 +297,48 @@ def _statement(text: str, work: Work) -> Run:
         return _run(text, formulas[:count])
     line = text.split("\n", 1)[0] + " "
     line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
-    if line.rstrip().endswith((":", " is", " are")) and not any(c.isdigit() for c in line):
-        return _statement(text[len(line) :], work) if len(line) < len(text) else ([], False)
-    line = line.strip(" .*_`\"'\u3002\t\r")
+    digits = any(c.isdigit() for c in line)
+    if line.rstrip().endswith((":", " is", " are")) and not digits:
+        return _statement(text[len(line) :], work) if len(line) < len(text) else NOTHING
+    line = line.strip(" .*_`\"'。\t\r")
     words = line.split(None, 2)
-    if not words:
-        return [], False
-    first = words[0].strip("().,:;*\uff0c")
-    if first in LABELS and words[0][-1] in ".,:;)\uff0c" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
-        return ([line] if words[1] in ("or", "and") else [first]), False  # B, for ...
-    if len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS:
-        return [line], False
-    if any(c.isdigit() or c in "$\\" for c in line):
+    first = words[0].strip("().,:;*，") if words else ""
+    if first in CHOICES and words[0][-1] in ".,:;)，" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
+        return [line if words[1] in ("or", "and") else first], False  # B, for ...
+    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS
+    if words and not bare and (digits or "$" in line or "\\" in line):
         return _last(line, work)
-    return [line], False
+    return [line] * bool(words), False
 
 
 def _bold(text: str, work: Work) -> Run:
     """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
     _, *parts = text.rsplit("**", 2)
     if len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1]):
-        return [], False
+        return NOTHING
     return _statement(parts[0].strip(), work)
 
 
 def _whole(text: str, work: Work) -> Run:
     """A short response that is nothing but mathematics or a word."""
     text = text.strip()
-    if len(text) >= 200 or "$" in text or "box" in text:
-        return [], False
+    if not 0 < len(text) < 200 or "$" in text or "box" in text:
+        return NOTHING
     words = text.split()
     prose = any(word.isalpha() and len(word) > 1 for word in words)
-    bare = len(words) < 3 or (not prose and _kind(read(text, work)) != "text")
-    return [text] * (bare and bool(text)), False
+    return [text] * (len(words) < 3 or (not prose and _kind(read(text, work)) != "text")), False
 
 
 def _last(text: str, work: Work) -> Run:
     """The last formula or number of a prose that asserts it, or the choice that it ends with."""
     for _ in range(3):  # the number of a heading at the end is no answer
         line = text.rstrip().rpartition("\n")[2]
-        if not line.lstrip("0123456789").startswith((". ", ".")) or line.rstrip()[-1:] not in (":", "*"):
+        if not line.lstrip("0123456789").startswith(".") or line.rstrip()[-1:] not in (":", "*"):
             break
         text = text[: text.rindex(line)]
     words = text[-80:].split()
     label = words[-1].strip("().*$") if words else ""
-    if label in LABELS and words[-2:-1] and words[-2].lower() in ("is", "be", "option", "choice", "letter", "answer"):
+    if label in CHOICES and words[-2:-1] and words[-2].lower() in ("is", "be", "option", "choice", "letter", "answer"):
         return [label], False
     base = max(0, len(text) - 20_000)
     spans = _formulas(text[base:], work)
@@ -368,26 +346,19 @@ def _last(text: str, work: Work) -> Run:
     if spans and base + spans[-1][1] > digit:
         start, end = base + spans[-1][0], base + spans[-1][1]
         run, hedged = _run(text[base:], spans)
-        before = text[max(0, start - 40) : start].split()
-        if len(run) == 1 and before and text[start - 1 : start] not in ("\n", "") and _factor(before):
-            run = [before[-1] + " " + run[0]]
+        *prose, factor = ["", *text[max(0, start - 40) : start].split()]
+        number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
+        if len(run) == 1 and number and text[start - 1] != "\n" and (prose[-1].isalpha() or prose[-1] in ("", "=", "≈")):
+            run = [factor + " " + run[0]]  # the area is 16 $\pi$
     elif digit >= 0:
         start, end, value = _number_in(text, digit + 1)
         run, hedged = [value] * bool(value), False
     else:
-        return [], False
-    before = text[max(0, start - 100) : start]
+        return NOTHING
+    before = text[max(0, start - 80) : start]
     doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES)
-    if doubt or _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP):
-        return [], False
-    return run, hedged
-
-
-def _factor(words: list[str]) -> bool:
-    """Whether the last word before a formula is a number that stands alone, as in: the area is 16 $\\pi$."""
-    return DIGITS.issuperset(words[-1].replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and (
-        len(words) < 2 or words[-2].isalpha() or words[-2] in ("=", "\u2248")
-    )
+    doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
+    return NOTHING if doubt else (run, hedged)
 
 
 def _number_in(text: str, end: int) -> tuple[int, int, str]:
@@ -395,7 +366,7 @@ def _number_in(text: str, end: int) -> tuple[int, int, str]:
     after = text[end : end + 40].split(" ")[0].split("\n")[0]
     line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
     opener = max(map(line.rfind, "(["))
-    if after[:1] in tuple(")]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
+    if after[:1] in (")", "]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
         return end - len(line) + opener, end + 1, line[opener:] + after[0]
     words = (line + after).split()
     run = [words.pop().rpartition(">>")[2]]
@@ -422,15 +393,14 @@ def _table(lines: str) -> dict[str, str]:
     return {alias: group.split()[0] for group in lines.split(";") for alias in group.split()[1:]}
 
 
-def _each(characters: str, form: str) -> dict[str, str]:
-    """{character: form of its number in the row}."""
-    return {c: form.format(i) for i, c in enumerate(characters)}
+def _commands(names: str) -> frozenset[str]:
+    """The commands with these names."""
+    return frozenset("\\" + name for name in names.split())
 
 
 UNICODE = str.maketrans(
-    _each("⁰¹²³⁴⁵⁶⁷⁸⁹", "^{{{}}}")
-    | _each("₀₁₂₃₄₅₆₇₈₉", "_{{{}}}")
-    | _each("０１２３４５６７８９", "{}")
+    {c: form.format(i) for form, cs in (("^{{{}}}", "⁰¹²³⁴⁵⁶⁷⁸⁹"), ("_{{{}}}", "₀₁₂₃₄₅₆₇₈₉"), ("{}", "０１２３４５６７８９"))
+     for i, c in enumerate(cs)}
     | {c: "\\frac{{{}}}{{{}}}".format(*normalize("NFKC", c).split("⁄")) for c in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
     | {c: f" {token} " for token, cs in (
         ("-", "−–—－"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"), (".", "。"), ("(", "（"), (")", "）"),
@@ -448,28 +418,19 @@ COMMANDS = _table("""
 % %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
 \\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
 ... ldots dots cdots dotsc""")
-SKIPPED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( ) [ ] > "
-    "hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize "
-    "underline overrightarrow underbrace nolimits mathop".split()
-) | {" ", "\n", "\t"}  # fmt: skip
+SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( )
+[ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
+underline overrightarrow underbrace nolimits mathop""".split()) | {" ", "\n", "\t"}  # fmt: skip
 DROPPED = frozenset("color textcolor hspace vspace phantom hphantom vphantom label tag".split())  # with their argument
-TEXTS = frozenset(
-    "text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname emph".split()
-)
+TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname emph".split())
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
-GREEK = frozenset("\\" + name for name in (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega ell "
-    "Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial").split())  # fmt: skip
-FUNCTIONS = frozenset("\\" + name for name in (
-    "sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc ln log lg exp"
-).split())  # fmt: skip
+GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi
+omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
+FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
+ln log lg exp""")
 FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\max": max, "\\min": min}
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | {*FOLDS}} | {
-    **{name: "\\" + name for name in ("sqrt", "pi", "or", "and")},
-    **{"infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "OR": "\\or", "AND": "\\and"},
-    **{"mod": "\\bmod", "lcm": "\\lcm"},
-}
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS.keys() | {"\\sqrt", "\\pi", "\\or", "\\and"}} | _table(
+    "\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
 cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
@@ -479,7 +440,7 @@ hour hour hr h; day day; week week; month month; year year; degree degree deg; r
 % percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
 mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; mol mol mole""")
 LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
-ORDINALS = ("st", "nd", "rd", "th")
+ORDINALS = frozenset('"st "nd "rd "th'.split())
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -618,20 +579,18 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
     if text:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
-        # 3 m^2 is an area and 5 m/s a speed, 3m a product
-        rest = s[j:].rstrip("\0 ")
-        alone = not rest.strip(" ^{}23") or (rest[0] == "/" and rest[1:].strip(" ^{}23").lower() in UNITS)
-        area = word in "msg" and out and out[-1][-1] in DIGITS and alone and (s[i - 1] == " " or rest[:1] in ("/", "^"))
-        out.append('"' + word if (area and (s[i - 1] == " " or "." in out[-1])) or after_unit else word)
+        unit = after_unit
+        if word in "msg" and out and out[-1][-1] in DIGITS and (s[i - 1] == " " or (s[j] in "/^" and "." in out[-1])):
+            rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
+            unit |= not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)
+        out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif lower in ORDINALS and s[i - 1] in DIGITS:
+    elif '"' + lower in ORDINALS and s[i - 1] in DIGITS:
         return  # 18th
-    elif (
-        (lower in UNITS or lower in LITTLE or after_unit)
-        or (lower[:-1] in UNITS and word[-1] == "s" and j - i > 2)
-        or (lower in ("am", "pm") and ":" in out)
-    ):
+    elif lower in UNITS or lower in LITTLE or after_unit or (lower in ("am", "pm") and ":" in out):
+        out.append('"' + lower)
+    elif lower[:-1] in UNITS and word[-1] == "s" and j - i > 2:
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         head = word[:-1]
@@ -644,6 +603,7 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
 
 KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock based congruent R".split())
 INFINITY = "\\infty"
+CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
 
 
 def _kind(node: Node) -> str:
@@ -651,13 +611,15 @@ def _kind(node: Node) -> str:
     return node[0] if type(node) is tuple and node[0] in KINDS else ""
 
 
+def _rational(node: Node) -> bool:
+    return type(node) is int or type(node) is Fraction
+
+
 def _bits(x: int | Fraction) -> int:
-    """The length of numerator and denominator together, in bits."""
     return x.numerator.bit_length() + x.denominator.bit_length()
 
 
 def _lowest(x: int | Fraction) -> int | Fraction:
-    """The rational as an int where it is whole."""
     return x.numerator if x.denominator == 1 else x
 
 
@@ -665,9 +627,8 @@ def names(node: Node) -> frozenset[str]:
     """The variables and constants of an expression or a quantity; none of anything else."""
     if type(node) is str:
         return frozenset((node,))
-    if type(node) is not tuple or _kind(node) not in ("", "quantity"):
-        return frozenset()
-    return frozenset().union(*map(names, node[1:]))
+    inner = type(node) is tuple and _kind(node) in ("", "quantity")
+    return frozenset().union(*map(names, node[1:])) if inner else frozenset()
 
 
 def letters(node: Node) -> frozenset[str]:
@@ -676,43 +637,43 @@ def letters(node: Node) -> frozenset[str]:
 
 
 class Builder:
-    """Makes expressions, with rationals folded up to MAX_BITS. The work is counted; Unread is raised of what has no value."""
+    """Makes expressions, with rationals folded up to MAX_BITS, and counts the work. Raises Unread of what has no value."""
 
     def __init__(self, work: Work):
         self.work = work
 
-    def fold(self, x: int | Fraction, y: int | Fraction) -> bool:
-        """Whether the two are to be folded; the work of it is spent."""
-        bits = _bits(x) + _bits(y)
+    def fold(self, x: Node, y: Node) -> bool:
+        """Whether both are rationals to be folded; the work of it is spent."""
+        if not _rational(x) or (bits := _bits(x) + _bits(y)) >= MAX_BITS:
+            return False
         if bits > 400:
             self.work.spend(bits * bits // 400_000 + bits // 400)
-        return bits < MAX_BITS
+        return True
 
     def numbers(self, *nodes: Node) -> None:
         """Nothing; raises Unread where a node is no expression, or infinite."""
-        for node in nodes:
-            if _kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node):
-                raise Unread("arithmetic with what is no number")
+        if any(_kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node) for node in nodes):
+            raise Unread("arithmetic with what is no number")
 
     def plus(self, terms: list[Node]) -> Node:
         """The sum of expressions."""
         total, rest = 0, []
         for term in terms:
-            if type(term) in (int, Fraction) and self.fold(term, total):
+            if self.fold(term, total):
                 total += term
             else:
                 rest.append(term)
-        if len(rest) + bool(total) > 1:
-            self.numbers(*rest)
-        if total or not rest:
-            rest.append(_lowest(total))
-        return rest[0] if len(rest) == 1 else ("+", *rest)
+        rest += [_lowest(total)] * bool(total or not rest)
+        if len(rest) == 1:
+            return rest[0]
+        self.numbers(*rest)
+        return ("+", *rest)
 
     def times(self, factors: list[Node]) -> Node:
-        """The product of expressions; or of a number and a matrix, or of a sign and what has one."""
+        """The product of expressions; or of a number and a matrix, of a sign and infinity or a number in a base."""
         product, rest = 1, []
         for factor in factors:
-            if type(factor) in (int, Fraction) and self.fold(factor, product):
+            if self.fold(factor, product):
                 product *= factor
             else:
                 rest.append(factor)
@@ -721,17 +682,16 @@ class Builder:
         kind = _kind(rest[0]) if len(rest) == 1 else ""
         if kind == "matrix":
             return ("matrix", *(tuple(self.times([product, x]) for x in row) for row in rest[0][1:]))
-        if product == -1 and kind == "based" and rest[0][1][0][0] != "-":
+        if kind == "based" and product == -1 and rest[0][1][0][0] != "-":
             return ("based", ("-" + rest[0][1][0], rest[0][1][1]))
-        if not (len(rest) == 1 and rest[0] == INFINITY and product in (1, -1)):
+        if rest != [INFINITY] or product not in (1, -1):
             self.numbers(*rest)
-        if product != 1:
-            rest.insert(0, _lowest(product))
+        rest[:0] = [_lowest(product)] * (product != 1)
         return rest[0] if len(rest) == 1 else ("*", *rest)
 
     def power(self, base: Node, exponent: Node) -> Node:
         """base^exponent, folded where both are rational and the exponent whole."""
-        if type(exponent) is int and type(base) in (int, Fraction):
+        if type(exponent) is int and _rational(base):
             if not base and exponent <= 0:
                 raise Unread("division by zero")
             if (bits := _bits(base) * abs(exponent)) <= MAX_BITS:
@@ -755,7 +715,7 @@ class Builder:
         self.numbers(x, base)
         if name in DERIVED:
             return DERIVED[name](self, x)
-        return self.over(("\\ln", x), ("\\ln", base)) if name == "\\log" and base != "e" else (LN.get(name, name), x)
+        return self.over(("\\ln", x), ("\\ln", base)) if base != "e" else ("\\ln" if name == "\\log" else name, x)
 
     def hyperbolic(self, x: Node, sign: int) -> Node:
         """(e^x + sign e^-x) / 2."""
@@ -766,14 +726,14 @@ class Builder:
         self.numbers(n)
         if type(n) is not int:
             return ("!" * step, n)
-        if not 0 <= n <= MAX_FACTORIAL:
-            raise Unread(f"a factorial of a negative number or beyond {MAX_FACTORIAL}!")
+        if not 0 <= n <= MAX_WHOLE:
+            raise Unread(f"a factorial of a negative number or beyond {MAX_WHOLE}!")
         self.work.spend(1 + n * n // 20_000)
         return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
 
     def choose(self, n: Node, k: Node) -> Node:
-        """The binomial of n over k; symbolic beyond MAX_CHOOSE."""
-        if type(n) is type(k) is int and 0 <= n <= MAX_CHOOSE and k >= 0:
+        """The binomial of n over k; symbolic beyond a bound."""
+        if type(n) is type(k) is int and 0 <= n <= 8000 and k >= 0:
             self.work.spend(1 + n * n // 60_000)
             return math.comb(n, k)
         self.numbers(n, k)
@@ -803,22 +763,16 @@ class Builder:
         return (int(digits or 0) + Fraction(int(period), 10 ** len(period) - 1)) / 10**places
 
     def substitute(self, node: Node, name: str, value: Node) -> Node:
-        """The node with a value in the place of a name."""
+        """The expression with a value in the place of a name."""
         self.work.spend(2)
-        if node == name:
-            return value
-        if type(node) is not tuple:
-            return node
-        if node[0] in ("text", "based", "congruent", "R"):
-            return node
-        parts = [self.substitute(x, name, value) for x in node[1:]]
-        build = {"+": lambda: self.plus(parts), "*": lambda: self.times(parts), "^": lambda: self.power(*parts),
-                 "!": lambda: self.factorial(*parts), "\\binom": lambda: self.choose(*parts)}  # fmt: skip
-        return build[node[0]]() if node[0] in build else (node[0], *parts)
+        if type(node) is not tuple or _kind(node):
+            return value if node == name else node
+        build = {"+": lambda *terms: self.plus([*terms]), "*": lambda *factors: self.times([*factors]), "^": self.power,
+                 "!": self.factorial, "\\binom": self.choose}.get(node[0], lambda *parts: (node[0], *parts))  # fmt: skip
+        return build(*(self.substitute(x, name, value) for x in node[1:]))
 
 
-LN = {"\\log": "\\ln", "\\lg": "\\ln"}
-DERIVED = {
+DERIVED: dict[str, Callable[[Builder, Node], Node]] = {
     "\\tan": lambda b, x: b.over(("\\sin", x), ("\\cos", x)),
     "\\cot": lambda b, x: b.over(("\\cos", x), ("\\sin", x)),
     "\\sec": lambda b, x: b.power(("\\cos", x), -1),
@@ -834,9 +788,6 @@ DERIVED = {
     "\\arccot": lambda b, x: b.plus([b.over("\\pi", 2), b.minus(("\\arctan", x))]),
     "\\arcsec": lambda b, x: ("\\arccos", b.power(x, -1)),
     "\\arccsc": lambda b, x: ("\\arcsin", b.power(x, -1)),
-    "\\arcsinh": lambda b, x: ("\\ln", b.plus([x, b.power(b.plus([b.power(x, 2), 1]), Fraction(1, 2))])),
-    "\\arccosh": lambda b, x: ("\\ln", b.plus([x, b.power(b.plus([b.power(x, 2), -1]), Fraction(1, 2))])),
-    "\\arctanh": lambda b, x: b.over(("\\ln", b.over(b.plus([1, x]), b.plus([1, b.minus(x)]))), 2),
 }
 
 
@@ -846,14 +797,13 @@ SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "bil
 NO_UNITS = frozenset(
     "if is not no more less least most than about approximately when where for with mod modulo base nor but".split()
 )
-CURRENCIES = {"\\$": "dollar", "\\euro": "euro", "\\pound": "pound", "\\yen": "yen", "\\rupee": "rupee", "\\cent": "cent"}
+CURRENCIES = {"\\" + word: word for word in "euro pound yen rupee cent".split()} | {"\\$": "dollar"}
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 RELATIONS = frozenset("= < > <= >= != ~ \\in \\equiv".split())
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-CLOSERS = ") ] } \\} & \\\\ \\end \\endvmatrix : \\cup \\cap \\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...".split()
-STOPS = SEPARATORS | RELATIONS | SIGNS | frozenset(["", *CLOSERS])
-CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
+STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix : \\cup \\cap
+\\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...""".split()}  # fmt: skip
 BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
 FENCES = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
@@ -863,25 +813,45 @@ SET_WORDS = frozenset("all every any each the set of number numbers value values
 class Parser(Builder):
     """Recursive descent over the tokens of one answer: `Parser(tokens, work).answer()` is its value, or raises Unread.
 
-    answer   = member {("," | ";" | "or" | "and") member}         a member with +- is read once for each sign
+    members  = member {("," | ";" | "or" | "and") member}         a member with +- is read once for each sign
     relation = side {("=" | "<" | "\\in" | ...) side}
     side     = quantity {":" quantity} | quantity {("\\cup" | "\\setminus") quantity}
     quantity = words | sum [unit]
     sum      = ["-"] product {("+" | "-" | "\\pm") product}
-    product  = power {["*" | "/"] power}
-    power    = atom {"^" exponent | "!" | "%" | "\\circ"}
+    product  = powers {["*" | "/"] powers}
+    powers   = atom {"^" exponent | "!" | "%" | "\\circ"}
+
+    Each method steps past what it reads. Lists are ("list", (how it is joined,), *members), chains ("rel", (signs),
+    *sides), tuples and intervals ("seq", (brackets,), *items).
     """
 
     def __init__(self, tokens: list[str], work: Work, natural: bool = False):
         super().__init__(work)
         if len(tokens) > MAX_TOKENS:
             raise Unread(f"more than {MAX_TOKENS} tokens")
-        self.tokens, self.at, self.depth = [*tokens, "", "", "", ""], 0, 0  # ends that may be looked past
+        self.tokens, self.depth = [*tokens, "", "", "", ""], 0  # ends that may be looked past
+        self.go(0)
         self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
         self.bars = 0  # open |...|
         self.angle = False  # in the argument of a function, where a degree is a number
-        self.unit = ""  # of a degree or percent sign
+        self.unit = ""  # of a sign of degree, percent or currency
         self.base = "e" if natural else 10  # of a logarithm without one
+
+    def go(self, at: int) -> None:
+        """Nothing; steps to the token at an index."""
+        self.at, self.token = at, self.tokens[at]
+
+    def next(self) -> str:
+        """The token; steps past it."""
+        token = self.token
+        self.go(self.at + 1)
+        return token
+
+    def take(self, token: str) -> None:
+        """Nothing; steps past `token`, or raises Unread where another one stands."""
+        if self.token != token:
+            raise Unread(f"{token or 'the end'!r} expected, {self.token or 'the end'!r} found")
+        self.at < len(self.tokens) - 4 and self.next()
 
     def answer(self) -> Node:
         """The value of all the tokens."""
@@ -889,35 +859,20 @@ class Parser(Builder):
         self.take("")
         return node
 
-    def take(self, token: str) -> None:
-        """Nothing; steps past `token`, or raises Unread where another one stands."""
-        if self.tokens[self.at] != token:
-            raise Unread(f"{token or 'the end'!r} expected, {self.tokens[self.at] or 'the end'!r} found")
-        self.at += 1
-
-    def enter(self) -> None:
-        """Nothing; counts one level more, or raises Unread beyond the bound."""
-        self.depth += 1
-        self.work.spend(3)
-        if self.depth > MAX_DEPTH:
-            raise Unread(f"nested deeper than {MAX_DEPTH}")
-
     def members(self, close: str) -> Node:
-        """One member, or a list: ("list", (how it is joined,), *members); x=1,y=2;x=3,y=4 is a list of lists."""
-        found, joint, groups, joints = self.member(), "", [0], set()
-        while self.tokens[self.at] in SEPARATORS:
-            while self.tokens[self.at] in SEPARATORS:
-                joint = self.tokens[self.at]
-                self.at += 1
-            joints.add(joint)
-            if self.tokens[self.at] == close:
+        """One member or a list; x=1,y=2;x=3,y=4 is a list of lists."""
+        found, starts, joints = self.member(), [0], []
+        while self.token in SEPARATORS:
+            while self.token in SEPARATORS:
+                joints.append(self.next())
+            if self.token == close:
                 break
-            groups += [len(found)] * (joint != ",")
+            starts += [len(found)] * (joints[-1] != ",")
             found += self.member()
-        if len(groups) > 1 and "," in joints and all(map(_assigns, found)):
-            groups.append(len(found))
-            found = [("list", (",",), *found[i:j]) if j - i > 1 else found[i] for i, j in zip(groups, groups[1:])]
-        return found[0] if len(found) == 1 else ("list", (joint,), *found)
+        if len(starts) > 1 and "," in joints and all(map(_assigns, found)):
+            groups = [found[i:j] for i, j in zip(starts, [*starts[1:], len(found)], strict=True)]
+            found = [group[0] if len(group) == 1 else ("list", (",",), *group) for group in groups]
+        return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self) -> list[Node]:
         """The readings of one member, one for each choice of its signs +-."""
@@ -926,71 +881,60 @@ class Parser(Builder):
         if self.signs > MAX_SIGNS:
             raise Unread(f"more than {MAX_SIGNS} signs +-")
         for choice in range(1, 1 << self.signs):
-            self.at, self.signs, self.choice = start, 0, choice
+            self.go(start)
+            self.signs, self.choice = 0, choice
             found.append(self.relation())
         self.signs = self.choice = 0
         return found
 
     def relation(self) -> Node:
-        """A side, or a chain of sides: ("rel", (signs), *sides)."""
         sides, signs = [self.side()], []
-        while self.tokens[self.at] in RELATIONS:
-            signs.append(self.tokens[self.at])
-            self.at += 1
+        while self.token in RELATIONS:
+            signs.append(self.next())
             sides.append(self.side())
-        if signs[-1:] == ["\\equiv"] and (self.tokens[self.at] == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
-            self.at += 1 + (self.tokens[self.at] != "\\pmod")
+        if signs == ["\\equiv"] and (self.token == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
+            self.go(self.at + 1 + (self.token != "\\pmod"))
             modulus = self.argument()
-            self.at += self.tokens[self.at] == ")"
-            if len(sides) == 2 and type(sides[1]) is type(modulus) is int and modulus > 0:
+            self.go(self.at + (self.token == ")"))
+            if type(sides[1]) is type(modulus) is int and modulus > 0:
                 return ("congruent", sides[0], sides[1] % modulus, modulus)
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self) -> Node:
-        """A quantity, a ratio or time of day, or a union or difference of sets."""
         node = self.quantity()
-        if self.tokens[self.at] == ":":
-            label, parts, unit = _kind(node) == "text", [node], ""
-            while self.tokens[self.at] == ":":
-                self.at += 1
-                clock = self.tokens[self.at][:1] == "0" and len(self.tokens[self.at]) == 2
+        if self.token == ":":
+            label, parts, unit, clock = _kind(node) == "text", [node], "", False
+            while self.token == ":":
+                self.next()
+                clock = self.token[:1] == "0" and len(self.token) == 2  # 3:05 is a time of day
                 parts.append(self.quantity())
             if label and len(parts) == 2:
                 return parts[1]
             if _kind(parts[-1]) == "quantity":
-                unit, parts[-1] = parts[-1][2], parts[-1][1]
+                _, parts[-1], unit = parts[-1]
             node = ("clock" if clock else "ratio", *parts)
             return ("quantity", node, unit) if unit else node
-        while self.tokens[self.at] in ("\\cup", "\\setminus") or (self.tokens[self.at] == "U" and _kind(node)):
-            name = "without" if self.tokens[self.at] == "\\setminus" else "union"
-            self.at += 1
-            node = (name, node, self.quantity())
+        while self.token in ("\\cup", "\\setminus") or (self.token == "U" and _kind(node)):
+            node = ("without" if self.next() == "\\setminus" else "union", node, self.quantity())
         return node
 
     def quantity(self) -> Node:
-        """Words as a text or a set, or an expression with its unit if it has one."""
-        token = self.tokens[self.at]
-        if token[:1] == '"':
-            start = self.at
-            while self.tokens[self.at][:1] == '"':
-                self.at += 1
-            found = self.tokens[start : self.at]
-            words = [word[1:] for word in found]
-            kinds = [word for word in words if word in SETS]
-            if kinds and SET_WORDS.issuperset(word for word in words if word != kinds[0]):
-                self.at += self.tokens[self.at] == "x"  # for all real x
+        if self.token[:1] == '"':
+            words = []
+            while self.token[:1] == '"':
+                words.append(self.next())
+            kinds = [word[1:] for word in words if word[1:] in SETS]
+            if kinds and SET_WORDS.issuperset(word[1:] for word in words if word[1:] != kinds[0]):
+                self.go(self.at + (self.token == "x"))  # for all real x
                 return SETS[kinds[0]]
-            return ("text", _words(found) or "")
+            return ("text", _words(words) or "")
         self.unit = ""
         node = self.sum()
-        while self.tokens[self.at][1:] in SCALES:
-            node = self.times([node, SCALES[self.tokens[self.at][1:]]])
-            self.at += 1
-        token = self.tokens[self.at]
-        if token in CURRENCIES:  # 77 euros
-            self.unit = CURRENCIES[token]
-            self.at += 1
-        unit = (self.named_unit() if token[:1] == '"' or token == "'" else "") or self.unit
+        while self.token[1:] in SCALES:
+            node = self.times([node, SCALES[self.next()[1:]]])
+        if self.token in CURRENCIES:  # 77 euros
+            self.unit = CURRENCIES[self.next()]
+        unit = (self.named_unit() if self.token[:1] == '"' or self.token == "'" else "") or self.unit
         self.unit = ""
         if not unit or unit.startswith("unit"):
             return node
@@ -1001,10 +945,9 @@ class Parser(Builder):
         """The unit after a number in one spelling, as cm^2 or meter/second."""
         name = suffix = ""
         while True:
-            token = self.tokens[self.at]
-            word = token[1:] if token[:1] == '"' else ""
-            if token == "^":
-                self.at += 1
+            word = self.token[1:] if self.token[:1] == '"' else ""
+            if self.token == "^":
+                self.next()
                 exponent = self.argument()
                 if type(exponent) is not int:
                     raise Unread("a unit to a power that is no integer")
@@ -1012,36 +955,26 @@ class Parser(Builder):
                 continue
             if word in NO_UNITS and word:
                 raise Unread(f"{word!r} after a number")
-            if token in ("/", "'") or word == "per":
-                name += "'" if token == "'" else "/"
+            if self.token in ("/", "'") or word == "per":
+                name += "'" if self.token == "'" else "/"
             elif word in ("square", "sq", "cubic", "cu"):
                 suffix = "^3" if word[0] == "c" else "^2"
             elif word:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
-                name += (UNITS.get(word) or UNITS.get(single) or single) + suffix
-                suffix = ""
+                name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
             else:
                 return "%" if name == "/cent" else name
-            self.at += 1
+            self.next()
 
     def sum(self) -> Node:
-        """The sum of products, each with its sign."""
-        tokens, terms = self.tokens, []
-        if tokens[self.at] not in SIGNS:
-            node = self.product()
-            if tokens[self.at] not in SIGNS:
-                return node
-            terms.append(node)
-        while tokens[self.at] in SIGNS:
+        terms = [] if self.token in SIGNS else [self.product()]
+        while self.token in SIGNS:
             negative = False
-            while (token := tokens[self.at]) in SIGNS:
-                self.at += 1
-                if token == "\\pm":
-                    negative ^= self.choice >> self.signs & 1
-                    self.signs += 1
-                elif token == "\\mp":  # the other sign than its +-, if there was one
-                    self.signs += not self.signs
-                    negative ^= not self.choice >> self.signs - 1 & 1
+            while self.token in SIGNS:
+                token = self.next()
+                if token == "\\pm" or token == "\\mp":  # the latter is the other sign than its +-, if there was one
+                    self.signs += token == "\\pm" or not self.signs
+                    negative ^= (self.choice >> self.signs - 1 & 1) ^ (token == "\\mp")
                 else:
                     negative ^= token == "-"
             node = self.product()
@@ -1049,136 +982,115 @@ class Parser(Builder):
         return terms[0] if len(terms) == 1 else self.plus(terms)
 
     def product(self) -> Node:
-        """The product and quotient of powers, signed or side by side."""
-        node = self.power_of()
-        token = self.tokens[self.at]
-        if token in STOPS or token[0] == '"':
-            return node
-        factors = [node]
+        factors = [self.powers()]
         while True:
+            token = self.token
             if token in ("*", "\\bmod") or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
-                self.at += 1
-                while self.tokens[self.at] in ("-", "+"):
-                    factors.append(-1 if self.tokens[self.at] == "-" else 1)
-                    self.at += 1
-                node = self.power_of()
-                if token == "\\bmod":
-                    factors = [self.remainder(self.times(factors), node)]
-                else:
+                self.next()
+                while self.token in ("-", "+"):
+                    factors.append(-1 if self.next() == "-" else 1)
+                node = self.powers()
+                if token != "\\bmod":
                     factors.append(self.power(node, -1) if token == "/" else node)
+                elif type(x := self.times(factors)) is type(node) is int and node > 0:
+                    factors = [x % node]
+                else:
+                    raise Unread("a remainder of what are no whole numbers")
             elif token in STOPS or token[0] == '"' or token == "/" or (token == "|" and self.bars):
-                return self.times(factors)
-            elif token in CURRENCIES:
-                return self.times(factors)
+                return factors[0] if len(factors) == 1 else self.times(factors)
             elif token[0] in DIGITS and self.tokens[self.at - 1][0] in DIGITS:
                 raise Unread("two numbers side by side")
-            elif token == "U" and _kind(node):
-                return node
+            elif token == "U" and _kind(factors[-1]):
+                return factors[-1]
             else:
-                node = self.power_of()
-                factors.append(node)
-            token = self.tokens[self.at]
+                factors.append(self.powers())
 
-    def remainder(self, x: Node, y: Node) -> int:
-        """x mod y of whole numbers."""
-        if type(x) is type(y) is int and y > 0:
-            return x % y
-        raise Unread("a remainder of what are no whole numbers")
-
-    def power_of(self) -> Node:
-        """An atom with the exponents, factorials, degree and percent signs after it."""
+    def powers(self) -> Node:
         node = self.atom()
         while True:
-            token = self.tokens[self.at]
-            if token == "\\circ" or (token == "^" and "\\circ" in self.tokens[self.at + 1 : self.at + 3]):
-                self.at += 1 if token != "^" else 2 if self.tokens[self.at + 1] == "\\circ" else 4
-                self.at += self.tokens[self.at] == "C"
+            following = self.tokens[self.at + 1 : self.at + 4]
+            if self.token == "\\circ" or (self.token == "^" and "\\circ" in following[:2]):
+                self.go(self.at + (1 if self.token != "^" else 2 if following[0] == "\\circ" else 4))
+                self.go(self.at + (self.token == "C"))
                 if self.angle:
                     node = self.times([node, "\\pi", Fraction(1, 180)])
                 else:
                     self.unit = "degree"
-            elif token == "^":
-                following = self.tokens[self.at + 1 : self.at + 4]
-                if following[0] == "'" or following[1] == "'":  # f^\prime
-                    self.at += 2 if following[0] == "'" else 4
-                    node = node + "'" if type(node) is str else node
-                elif following[0] == "{" and following[1][1:] in ORDINALS and following[1][0] == '"':
-                    self.at += 4  # 12^{th}
-                else:
-                    exponent = self.exponent()
-                    if self.tokens[self.at] == "_" and type(node) is str:  # v^2_0
-                        node += self.subscript()
-                    node = self.power(node, exponent)
-            elif token == "!":
-                step = 1 + (self.tokens[self.at + 1] == "!")
-                self.at += step
+            elif self.token == "^" and "'" in following[:2]:  # f^\prime
+                self.go(self.at + (2 if following[0] == "'" else 4))
+                node = node + "'" if type(node) is str else node
+            elif self.token == "^" and following[0] == "{" and following[1] in ORDINALS:  # 12^{th}
+                self.go(self.at + 4)
+            elif self.token == "^":
+                exponent = self.exponent()
+                node = self.power(node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
+            elif self.token == "!":
+                self.next()
+                step = 1 + (self.token == "!" and bool(self.next()))
                 node = self.factorial(node, step)
-                if self.tokens[self.at] == "!":
+                if self.token == "!":
                     raise Unread("a factorial of a factorial")
-            elif token == "%":
-                self.at += 1
-                self.unit = "%"
+            elif self.token == "%":
+                self.unit = self.next()
             else:
                 return node
 
     def exponent(self) -> Node:
         """What follows ^; towers associate to the right."""
-        self.at += 1
+        self.next()
         self.enter()
-        negative = self.tokens[self.at] == "-"
-        self.at += negative
+        negative = self.token == "-" and bool(self.next())
         node = self.argument()
-        if self.tokens[self.at] == "^":
+        if self.token == "^":
             node = self.power(node, self.exponent())
         self.depth -= 1
         return self.minus(node) if negative else node
 
     def argument(self) -> Node:
         """An argument, in braces or one token. A number ends there: the 2 of x^2\\\\frac12 begins no mixed number."""
-        token = self.tokens[self.at]
-        if token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
-            self.at += 3
+        if self.token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
+            self.go(self.at + 3)
             return self.literal(self.tokens[self.at - 2])
-        if token[:1] in DIGITS:
-            self.at += 1
-            return self.literal(token)
-        return self.atom()
+        return self.literal(self.next()) if self.token[:1] in DIGITS else self.atom()
+
+    def enter(self) -> None:
+        """Nothing; counts one level more, or raises Unread beyond the bound."""
+        self.depth += 1
+        self.work.spend(3)
+        if self.depth > MAX_DEPTH:
+            raise Unread(f"nested deeper than {MAX_DEPTH}")
 
     def atom(self) -> Node:
         """The value of one token, bracket, command or function with what belongs to it."""
         self.enter()
-        token = self.tokens[self.at]
-        self.at += 1
-        if token[:1] in DIGITS or token[:1] == "." != token and token != "...":
+        token = self.token
+        if not token:
+            raise Unread("ends too soon")
+        self.next()
+        if token[0] in DIGITS or (token[0] == "." and token[1:2] in DIGITS):
             node = self.number(token)
         elif token in CONSTANTS:
             node = token
         elif (len(token) == 1 and token.isalpha()) or token in GREEK:
             node = token + self.subscript()
-            while self.tokens[self.at] == "'":
-                node += "'"
-                self.at += 1
-        elif token in BRACKETS:
-            node = self.bracketed(token)
-        elif token in FUNCTIONS:
-            node = self.function(token)
-        elif token in ATOMS:
-            node = ATOMS[token](self, token)
+            while self.token == "'":
+                node += self.next()
         else:
-            raise Unread(f"{token!r} is no mathematics here" if token else "ends too soon")
+            read = Parser.bracketed if token in BRACKETS else Parser.function if token in FUNCTIONS else ATOMS.get(token)
+            if not read:
+                raise Unread(f"{token!r} is no mathematics here")
+            node = read(self, token)
         self.depth -= 1
         return node
 
     def fraction(self, token: str) -> Node:
-        """A fraction or binomial of two arguments."""
         above = self.argument()
         return (self.over if token == "\\frac" else self.choose)(above, self.argument())
 
     def root(self, _: str) -> Node:
-        """A square root, or one with a degree."""
         degree = 2
-        if self.tokens[self.at] == "[":
-            self.at += 1
+        if self.token == "[":
+            self.next()
             degree = self.sum()
             self.take("]")
         return self.power(self.argument(), self.over(1, degree))
@@ -1193,7 +1105,6 @@ class Parser(Builder):
         return node
 
     def price(self, token: str) -> Node:
-        """The number after a sign of currency."""
         self.unit = CURRENCIES[token]
         return self.atom()
 
@@ -1201,14 +1112,13 @@ class Parser(Builder):
         """A sum or product over a range of whole numbers."""
         self.take("_")
         self.take("{")
-        name = self.tokens[self.at]
-        self.at += 1
+        name = self.next()
         self.take("=")
         low = self.sum()
         self.take("}")
         self.take("^")
         high, node = self.argument(), self.product()
-        if type(low) is not int or type(high) is not int or high - low > 1000:
+        if not type(low) is type(high) is int or high - low > 1000:
             raise Unread("a sum or product over no range of whole numbers")
         terms = [self.substitute(node, name, n) for n in range(low, high + 1)]
         return (self.plus if token == "\\sum" else self.times)(terms)
@@ -1216,39 +1126,35 @@ class Parser(Builder):
     def folded(self, token: str) -> Node:
         """The gcd, lcm, maximum or minimum of numbers."""
         node = self.atom()
-        items = node[2:] if _kind(node) == "seq" else node[1:]
-        kinds = (int,) if token in ("\\gcd", "\\lcm") else (int, Fraction)
-        if _kind(node) not in ("seq", "set") or not items or not all(type(x) in kinds for x in items):
+        items = node[2:] if _kind(node) == "seq" else node[1:] if _kind(node) == "set" else ()
+        whole = token in ("\\gcd", "\\lcm")
+        if not items or not all(type(x) is int if whole else _rational(x) for x in items):
             raise Unread(f"{token} of what are no numbers")
-        return FOLDS[token](*items) if token in ("\\gcd", "\\lcm") else FOLDS[token](items)
+        return FOLDS[token](*items) if whole else FOLDS[token](items)
 
     def number(self, token: str) -> Node:
         """A number and what belongs to it: a base, a repeating part, the fraction of a mixed number."""
-        tokens, following = self.tokens, self.tokens[self.at]
+        following = self.token
         if following == "_":
-            base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in '"()')
+            base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
             if not token.isdecimal() or not base.isdecimal() or not int(max(token)) < int(base[:3]) < 37:
                 raise Unread("no number in a base")
             return ("based", (token.lstrip("0"), base))
         value = self.literal(token)
-        if "." in token:
-            opener = tokens[self.at + (following == "\\overline")]
-            if following == "\\overline" or (following == "(" and token[-1] == "."):
-                self.at += 1 + (following == "\\overline" and opener == "{")
-                part = tokens[self.at]
-                if not part.isdecimal() or opener not in ("{", "("):
-                    raise Unread("a repeating part that is no digits")
-                self.at += 1
-                self.take("}" if opener == "{" else ")")
-                self.literal(part)
-                places = len(token) - token.index(".") - 1
-                return self.repeating(token.replace(".", ""), places, part)
-        elif type(value) is int and (following == "\\frac" or tokens[self.at + 1] == "/"):
+        if "." in token and (following == "\\overline" or (following == "(" and token[-1] == ".")):
+            self.go(self.at + (following == "\\overline"))
+            opener, part = self.next(), self.next()
+            if not part.isdecimal() or opener not in ("{", "("):
+                raise Unread("a repeating part that is no digits")
+            self.take("}" if opener == "{" else ")")
+            self.literal(part)
+            return self.repeating(token.replace(".", ""), len(token) - token.index(".") - 1, part)
+        if type(value) is int and "." not in token and (following == "\\frac" or self.tokens[self.at + 1] == "/"):
             above, at = self.digits(self.at + (following == "\\frac"))
             below, at = self.digits(at + (following != "\\frac"))
             if 0 < above < below:
-                self.at = at
+                self.go(at)
                 return value + Fraction(above, below)
         return value
 
@@ -1260,108 +1166,97 @@ class Parser(Builder):
 
     def subscript(self) -> str:
         """The tokens of a subscript as one text, "" where there is none."""
-        if self.tokens[self.at] != "_":
+        if self.token != "_":
             return ""
         start = self.at + 1
         braced = self.tokens[start] == "{"
-        self.at = self.tokens.index("}", start) + 1 if braced and "}" in self.tokens[start:] else start + 1
+        self.go(self.tokens.index("}", start) + 1 if braced and "}" in self.tokens[start:] else min(start + 1, len(self.tokens) - 4))
         return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
-        """A value in brackets, a tuple or interval ("seq", (brackets,), *items), a set, or x of \\\\{x : x > 2\\\\}."""
+        """A value in brackets, a tuple or interval, a set, or x > 2 of \\\\{x : x > 2\\\\}."""
         closers, bars, self.bars = BRACKETS[opener], self.bars, 0
         signs, choice = self.signs, self.choice
         if opener == "\\{" and self.tokens[self.at + 1] in ("|", ":"):
-            self.at += 2
+            self.go(self.at + 2)
         items: list[Node] = []
-        if self.tokens[self.at] in closers:
-            pass
-        elif opener == "\\{":
+        if opener == "\\{" and self.token not in closers:
             node = self.members(closers[0])
             items = list(node[2:]) if _kind(node) == "list" else [node]
             self.signs, self.choice = signs, choice
-        else:
+        elif self.token not in closers:
             items.append(self.relation())
-            if opener == "{" and self.tokens[self.at] in ("\\choose", "\\over"):
-                self.at += 1
-                build = self.choose if self.tokens[self.at - 1] == "\\choose" else self.over
+            if opener == "{" and self.token in ("\\choose", "\\over"):
+                build = self.choose if self.next() == "\\choose" else self.over
                 items = [build(items[0], self.relation())]
-            while self.tokens[self.at] in (SEPARATORS if opener == "{" else (",", ";")):
-                self.at += 1
+            while self.token in (SEPARATORS if opener == "{" else (",", ";")):
+                self.next()
                 items.append(self.relation())
-        closer = self.tokens[self.at]
-        self.bars = bars
-        if closer not in closers or not closer:
+        if self.token not in closers:
             raise Unread("a bracket is not closed")
-        self.at += 1
+        brackets, self.bars = opener + self.next(), bars
         if opener in "([" and len(items) > 1:
-            return ("seq", (opener + closer,), *items)
+            return ("seq", (brackets,), *items)
         if len(items) != 1 or opener == "\\{":
             return items[0] if len(items) == 1 and _kind(items[0]) in ("rel", "R") else ("set", *items)
-        if opener + closer in ("(]", "[)"):
+        if brackets in ("(]", "[)"):
             raise Unread("brackets do not match")
         return items[0]
 
     def function(self, name: str) -> Node:
         """The value of a function with its base, exponent and argument."""
         base, exponent = self.base if name == "\\log" else "e", 1
-        if self.tokens[self.at] == "_":
-            self.at += 1
+        if self.token == "_":
+            self.next()
             base = self.argument()
-        if self.tokens[self.at] == "^":
+            name = "\\log" if name == "\\lg" else name
+        if self.token == "^":
             exponent = self.exponent()
-            if exponent == -1 and name[:4] in ("\\sin", "\\cos", "\\tan", "\\cot", "\\sec", "\\csc"):
+            if exponent == -1 and name[1:] in ("sin", "cos", "tan", "cot", "sec", "csc"):
                 name, exponent = "\\arc" + name[1:], 1
         outer, self.angle = self.angle, True
-        factors = [self.power_of() if self.tokens[self.at] not in BRACKETS else self.atom()]
+        factors = [self.powers() if self.token not in BRACKETS else self.atom()]
         if self.tokens[self.at - 1] not in (")", "]", "}"):
-            while (token := self.tokens[self.at]) not in STOPS and token not in FUNCTIONS and token not in "*/([":
-                if token[0] == '"' or token[0] in DIGITS or (token == "|" and self.bars):
+            while self.token not in STOPS and self.token not in FUNCTIONS and self.token[0] not in '*/(["0123456789':
+                if self.token == "|" and self.bars:
                     break
-                factors.append(self.power_of())
+                factors.append(self.powers())
         self.angle = outer
-        name = "\\log" if name in ("\\ln", "\\lg") and base != "e" else name
         return self.power(self.call(name, self.times(factors), base), exponent)
 
     def matrix(self, _: str) -> Node:
-        """The matrix up to its \\end: ("matrix", *rows); or the determinant of a vmatrix."""
-        return ("matrix", *self.rows())
-
-    def rows(self) -> list[tuple]:
-        """The rows up to \\end."""
+        """The matrix up to its \\end: ("matrix", *rows)."""
         rows: list[list[Node]] = [[]]
-        while not self.tokens[self.at].startswith("\\end"):
+        while not self.token.startswith("\\end"):
             rows[-1].append(self.sum())
-            if self.tokens[self.at] == "\\\\":
+            if self.token == "\\\\":
                 rows.append([])
-            elif self.tokens[self.at] != "&":
+            elif self.token != "&":
                 break
-            self.at += 1
-        if not self.tokens[self.at].startswith("\\end"):
+            self.next()
+        if not self.token.startswith("\\end"):
             raise Unread("a matrix is not closed")
-        self.at += 1
+        self.next()
         rows = rows[: len(rows) - (not rows[-1])]
         if len({len(row) for row in rows}) != 1:
             raise Unread("a matrix of uneven rows")
-        return [*map(tuple, rows)]
+        return ("matrix", *map(tuple, rows))
 
-    def determinant(self, _: str) -> Node:
+    def determinant(self, token: str) -> Node:
         """The determinant of a small square of rows."""
-
-        def expand(rows: list[tuple]) -> Node:
-            self.work.spend(3)
-            if len(rows) == 1:
-                return rows[0][0]
-            minors = [expand([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows))]
-            return self.plus([self.times([(-1) ** j, x, minor]) for j, (x, minor) in enumerate(zip(rows[0], minors))])
-
-        rows = self.rows()
+        rows = self.matrix(token)[1:]
         if len(rows) != len(rows[0]) or len(rows) > 5:
             raise Unread("a determinant of no small square")
-        return expand(rows)
+        return self.expand(rows)
+
+    def expand(self, rows: tuple) -> Node:
+        """A determinant by its first row."""
+        self.work.spend(3)
+        minors = [self.expand(tuple(row[:j] + row[j + 1 :] for row in rows[1:])) for j in range(len(rows))] if rows else []
+        return self.plus([self.times([(-1) ** j, x, minors[j]]) for j, x in enumerate(rows[0])]) if rows else 1
 
 
-ATOMS = {
+ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
     "\\beginvmatrix": Parser.determinant, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, token: ("set",), "\\R": lambda parser, token: ("R",),
@@ -1377,11 +1272,11 @@ def _assigns(node: Node) -> bool:
 
 def read(text: str, work: Work | None = None) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
-    text, work = _bare(text), work or Work()
+    text = _bare(text)
     if len(text) > MAX_LENGTH:
         return ("text", text, f"longer than {MAX_LENGTH} characters")
     try:
-        return parse(scan(text), work)
+        return parse(scan(text), work or Work())
     except Spent as error:
         return ("text", text, str(error))
 
@@ -1412,7 +1307,7 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
         yield tokens[:at]
     depth, label, side = 0, 0, 0
     for i, token in enumerate(tokens):
-        depth += (token in BRACKETS or token == "\\{") - (token in (")", "]", "}", "\\}"))
+        depth += (token in BRACKETS) - (token in (")", "]", "}", "\\}"))
         if depth == 0 and token in ('"is', '"are', '"equals', '"be', ":"):
             label = i + 1
         elif depth == 0 and token in ("=", "~"):
@@ -1428,32 +1323,23 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
 def _condition(tokens: list[str]) -> int:
     """Where a condition behind an answer begins, or -1: what follows has to be words, names and relations."""
     at = next((i for i, token in enumerate(tokens) if token in CONDITIONS), -1)
-    if at > 0:
-        rest = [token for token in tokens[at:] if token[0] != '"']
-        if any(token in CONDITIONS for token in tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest):
-            return -1
-        if "," in rest and not RELATIONS.intersection(rest[len(rest) - rest[::-1].index(",") :]):
-            return -1
-        at -= tokens[at - 1] in ("(", ",")
-    return at
+    rest = [token for token in tokens[at:] if token[0] != '"'] if at > 0 else []
+    more = CONDITIONS.intersection(tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest)
+    if more or ("," in rest and not RELATIONS.intersection(rest[len(rest) - rest[::-1].index(",") :])):
+        return -1
+    return at - (at > 0 and tokens[at - 1] in ("(", ","))
 
 
 def _agrees(before: list[str], node: Node, work: Work) -> bool:
     """Whether no side before the last one is another number."""
-    if before[-1:] not in (["="], ["~"]):
-        return True
-    sides: list[list[str]] = [[]]
-    for token in before[:-1]:
-        if token in ("=", "~"):
-            sides.append([])
-        else:
-            sides[-1].append(token)
-    for side in sides:
+    while before[-1:] in (["="], ["~"]):
+        ends = [i for i, token in enumerate(before[:-1]) if token in ("=", "~")]
+        side, before = before[ends[-1] + 1 if ends else 0 : -1], before[: ends[-1] + 1 if ends else 0]
         try:
             value = Parser(side, work).answer()
         except (Unread, ArithmeticError, RecursionError):
             continue
-        if type(value) in (int, Fraction) and type(node) in (int, Fraction) and value != node:
+        if _rational(value) and _rational(node) and value != node:
             return False
     return True
 
@@ -1462,7 +1348,7 @@ def _agrees(before: list[str], node: Node, work: Work) -> bool:
 
 ZERO, ONE = Decimal(0), Decimal(1)
 Complex = tuple[Decimal, Decimal]
-SMALL = math.prod((3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97))
+SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
 
 def _draw(seed: str) -> int:
@@ -1473,23 +1359,15 @@ def _draw(seed: str) -> int:
 class Residues(dict):
     """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1. All from the seed."""
 
-    def __init__(self, seed: str, work: Work):
+    def __init__(self, seed: str, work: Work, prime: int = 0):
         super().__init__()
         self.seed, self.work, self.known = seed, work, {}
-        prime = (_draw(seed) >> 131 | 1 << 124) // 4 * 4 + 1
-        while math.gcd(prime, SMALL) > 1 or pow(2, prime - 1, prime) > 1 or pow(3, prime - 1, prime) > 1:
-            prime += 4
+        self.prime = prime or (_draw(seed) >> 131 | 1 << 124) // 4 * 4 + 1
+        while math.gcd(self.prime, SMALL) > 1 or any(pow(n, self.prime - 1, self.prime) > 1 for n in (2, 3)):
             work.spend(4)
-        self.prime = prime
-        base = next(n for n in range(2, 1000) if pow(n, prime // 2, prime) == prime - 1)
-        self["i"] = pow(base, prime // 4, prime)
-
-    def other(self) -> "Residues":
-        """Another point modulo the same prime."""
-        made = Residues.__new__(Residues, i=self["i"])
-        made.update(i=self["i"])
-        made.seed, made.work, made.known, made.prime = self.seed + "'", self.work, {}, self.prime
-        return made
+            self.prime += 4
+        base = next(n for n in range(2, 1000) if pow(n, self.prime // 2, self.prime) == self.prime - 1)
+        self["i"] = pow(base, self.prime // 4, self.prime)
 
     def __missing__(self, name: str) -> int:
         """The residue of a name, drawn once."""
@@ -1498,96 +1376,80 @@ class Residues(dict):
 
     def of(self, node: Node) -> int:
         """The value of a rational expression modulo the prime. Raises Irrational at any other operation."""
-        if type(node) is tuple and node in self.known:
-            return self.known[node]
-        self.known[node] = value = self.value(node)
-        return value
+        if node not in self.known:
+            self.known[node] = self.value(node)
+        return self.known[node]
 
     def value(self, node: Node) -> int:
-        """The value of a rational expression modulo the prime, worked out."""
+        """The same, worked out."""
         self.work.spend(2)
-        kind, prime = type(node), self.prime
-        if kind is int:
-            return node % prime
-        if kind is str:
+        if type(node) is str:
             return self[node]
-        if kind is Fraction:
-            return node.numerator * pow(node.denominator, -1, prime) % prime
+        if _rational(node):
+            return node.numerator * pow(node.denominator, -1, self.prime) % self.prime
         if node[0] == "+":
-            return sum([self.value(term) for term in node[1:]]) % prime
+            return sum([self.value(term) for term in node[1:]]) % self.prime
         if node[0] == "*":
             value = 1
             for factor in node[1:]:
-                value = value * self.value(factor) % prime
+                value = value * self.value(factor) % self.prime
             return value
-        if node[0] == "^" and type(node[2]) is int:
-            base, exponent = self.value(node[1]), node[2]
-            if not base and exponent < 0:
-                raise Unread("division by zero")
-            self.work.spend(20)
-            return pow(base, exponent if -9 < exponent < 99 else exponent % (prime - 1), prime)
-        raise Irrational
-
-
-def _pi(digits: int) -> Decimal:
-    """pi to `digits` digits by Machin's formula, 16 atan(1/5) - 4 atan(1/239), in whole numbers."""
-    total, one = 0, 10 ** (digits + 10)
-    for weight, x in ((16, 5), (-4, 239)):
-        term, k = weight * one // x, 1
-        while abs(term) > 1:
-            total += term // k
-            term, k = -term // (x * x), k + 2
-    return Decimal(total).scaleb(-digits - 10)
+        if node[0] != "^" or type(node[2]) is not int:
+            raise Irrational
+        base, exponent = self.value(node[1]), node[2]
+        if not base and exponent < 0:
+            raise Unread("division by zero")
+        self.work.spend(20)
+        return pow(base, exponent if -9 < exponent < 99 else exponent % (self.prime - 1), self.prime)
 
 
 class Reals:
-    """Evaluates expressions at a point, in the decimal context of `digits` digits that the caller has set.
-
-    Complex values appear only where `imaginary` allows them. Raises Unread where there is no value, or none in reach.
-    """
+    """Evaluates expressions at the point that `draw` gives, in the decimal context of `digits` digits that the caller
+    has set. Complex values appear only where `imaginary` allows them. Raises Unread where there is no value in reach."""
 
     def __init__(self, digits: int, draw: Callable[[str], Decimal], imaginary: bool, work: Work):
         self.digits, self.draw, self.imaginary, self.work = digits, draw, imaginary, work
-        self.step = 1 + digits * digits // 40_000  # the work of a product, and about that of a name
+        self.step = 1 + digits * digits // 40_000  # the work of a product
+        self.long = 20 + digits + digits**3 // 60_000  # the work of a logarithm, exponential or power
         self.tiny = ONE.scaleb(12 - digits)
         self.point: dict[str, Complex] = {"i": (ZERO, ONE)}
 
-    def pi(self) -> Decimal:
-        """pi to the working precision."""
-        return self.value("\\pi")[0]
-
-    def long(self) -> None:
-        """Nothing; spends the work of a logarithm, exponential or power."""
-        self.work.spend(20 + self.digits + self.digits**3 // 60_000)
+    def name(self, name: str) -> Complex:
+        """The value of a name. pi comes from Machin's formula, 16 atan(1/5) - 4 atan(1/239), in whole numbers."""
+        if name == "\\pi":
+            self.work.spend(self.long)
+            total, one = 0, 10 ** (self.digits + 10)
+            for weight, x in ((16, 5), (-4, 239)):
+                term, k = weight * one // x, 1
+                while abs(term) > 1:
+                    total += term // k
+                    term, k = -term // (x * x), k + 2
+            return Decimal(total).scaleb(-self.digits - 10), ZERO
+        if name == "e":
+            self.work.spend(self.long)
+        return (ONE.exp() if name == "e" else self.draw(name)), ZERO
 
     def value(self, node: Node) -> Complex:
         """The real and the imaginary part of an expression."""
         self.work.spend(self.step)
-        kind = type(node)
-        if kind is int:
-            return self.decimal(node), ZERO
-        if kind is Fraction:
-            return self.decimal(node.numerator) / self.decimal(node.denominator), ZERO
-        if kind is str:
+        if type(node) is str:
             if node not in self.point:
-                if node in ("\\pi", "e"):
-                    self.long()
-                    self.point[node] = (_pi(self.digits) if node == "\\pi" else ONE.exp()), ZERO
-                else:
-                    self.point[node] = self.draw(node), ZERO
+                self.point[node] = self.name(node)
             return self.point[node]
+        if _rational(node):
+            self.work.spend(_bits(node) ** 2 // 600_000)
+            return Decimal(node.numerator) / node.denominator, ZERO
         name = node[0]
         if name == "+":
-            re, im = zip(*map(self.value, node[1:]), strict=True)
-            return self.total(re), self.total(im)
+            return tuple(map(self.total, zip(*map(self.value, node[1:]), strict=True)))
         if name == "*":
             product = ONE, ZERO
             for factor in node[1:]:
                 product = _product(product, self.value(factor))
             return product
-        if name == "^":
-            return self.power(node[1], node[2])
         x, y = self.value(node[1])
+        if name == "^":
+            return self.power(x, y, node)
         if name == "abs":
             return ((x * x + y * y).sqrt() if y else abs(x)), ZERO
         if name == "\\ln":
@@ -1596,57 +1458,43 @@ class Reals:
             raise Unread(f"{name} of a complex number")
         return (REAL[name](self, x) if name in REAL else self.whole(name, x, node)), ZERO
 
-    def decimal(self, n: int) -> Decimal:
-        """A whole number, rounded."""
-        bits = n.bit_length()
-        if bits > 400:
-            self.work.spend(bits * bits // 600_000)
-        return +Decimal(n)
-
     def total(self, terms: tuple[Decimal, ...]) -> Decimal:
         """The sum; 0 where it cancels to nothing but rounding."""
         sizes = [abs(x) for x in terms if x]
+        total = sum(terms)
         if len(sizes) < 2:
-            return sum(terms)
-        total, largest = sum(terms), max(sizes)
-        if min(sizes) < largest * ONE.scaleb(20 - self.digits):
+            return total
+        if min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits):
             raise Unread("a sum of terms too far apart")
-        return ZERO if abs(total) < largest * self.tiny else total
+        return ZERO if abs(total) < max(sizes) * self.tiny else total
 
-    def power(self, base: Node, exponent: Node) -> Complex:
-        """base^exponent: the real odd root of a negative number, else the principal value."""
-        x, y = self.value(base)
+    def power(self, x: Decimal, y: Decimal, node: tuple) -> Complex:
+        """(x+iy)^exponent: the real odd root of a negative number, else the principal value."""
+        _, base, exponent = node
         u, v = self.value(exponent)
         if not x and not y:
             if u <= 0:
                 raise Unread("division by zero")
             return ZERO, ZERO
-        if type(exponent) is Fraction:
-            p, q = exponent.numerator, exponent.denominator
-        elif abs(u) < 10**9 and u == u.to_integral_value():
+        p, q = (exponent.numerator, exponent.denominator) if type(exponent) is Fraction else (0, 0)
+        if not q and abs(u) < 10**9 and u == u.to_integral_value():
             p, q = int(u), 1
-        else:
-            p, q = 0, 0
+        self.work.spend(self.step * (20 + 4 * p.bit_length()))
         if not y and not v and (x > 0 or q % 2):
             # A negative number has a real odd root: (-8)^{1/3} = -2.
-            if q == 2 or q == 1:
-                self.work.spend(self.step * (20 + 2 * p.bit_length()))
-                size = (self.root(abs(x)) if q == 2 else abs(x)) ** p
-            else:
-                self.long()
-                self.long()
-                size = abs(x) ** u
+            if q not in (1, 2):
+                self.work.spend(2 * self.long)
+            size = self.root(abs(x)) ** p if q == 2 else abs(x) ** (p if q == 1 else u)
             return (-size if x < 0 and p % 2 else size), ZERO
         if q == 1 and 0 < abs(p) <= 1000:
             result = ONE, ZERO
             for bit in bin(abs(p))[2:]:
-                self.work.spend(4 * self.step)
                 result = _product(result, result)
                 result = _product(result, (x, y)) if bit == "1" else result
             size = result[0] * result[0] + result[1] * result[1]
             return result if p > 0 else (result[0] / size, -result[1] / size)
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
-        self.long()
+        self.work.spend(self.long)
         size = size.exp()
         return (size * self.sine(angle, 1), size * self.sine(angle, 0)) if angle else (size, ZERO)
 
@@ -1657,23 +1505,21 @@ class Reals:
 
     def ln(self, x: Decimal, y: Decimal) -> Complex:
         """The principal logarithm of x + iy."""
-        if not x and not y:
-            raise Unread("the logarithm of 0")
-        self.long()
+        self.work.spend(self.long)
         if x > 0 and not y:
             return x.ln(), ZERO
-        if not self.imaginary:
-            raise Unread("no real value")
-        side = -1 if y < 0 else 1
-        angle = self.arctan(y / x) + (self.pi() * side if x < 0 else 0) if x else self.pi() / 2 * side
-        return (x * x + y * y).ln() / 2, angle
+        if not self.imaginary or not (x or y):
+            raise Unread("no real value, or the logarithm of 0")
+        half = self.name("\\pi")[0] / (-2 if y < 0 else 2)
+        return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * half if x < 0 else 0) if x else half
 
     def sine(self, x: Decimal, quarter: int = 0) -> Decimal:
         """sin(x + quarter pi/2), by Taylor's series once |x| is at most pi/4."""
         if abs(x) > 10**6:
             raise Unread("an angle beyond a million")
-        turns = (x / self.pi() * 2).to_integral_value()
-        x -= turns * self.pi() / 2
+        half = self.value("\\pi")[0] / 2
+        turns = (x / half).to_integral_value()
+        x -= turns * half
         quarter = (quarter + int(turns)) % 4
         k, term, square = (1, ONE, -x * x) if quarter % 2 else (2, x, -x * x)
         total, end = term, self.tiny * self.tiny
@@ -1698,43 +1544,38 @@ class Reals:
         return 8 * total
 
     def arcsin(self, x: Decimal) -> Decimal:
-        """arcsin(x)."""
         if abs(x) > 1:
             raise Unread("no real value")
-        return self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.pi() / 2 * x
-
-    def near(self, x: Decimal) -> Decimal | None:
-        """The whole number that x is up to rounding, or None."""
-        near = x.to_integral_value()
-        return near if abs(x - near) <= self.tiny * (1 + abs(x)) else None
+        return self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.value("\\pi")[0] / 2 * x
 
     def rounded(self, x: Decimal, how: str) -> Decimal:
-        """The floor or ceiling."""
-        near = self.near(x)
-        return x.to_integral_value(how) if near is None else near
+        """A number that is whole up to rounding as a whole one; others rounded so, or Unread if `how` is empty."""
+        near = x.to_integral_value()
+        if abs(x - near) > self.tiny * (1 + abs(x)) and not how:
+            raise Unread("a factorial or binomial of no whole number")
+        return near if abs(x - near) <= self.tiny * (1 + abs(x)) else x.to_integral_value(how)
 
     def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
         """A factorial or binomial."""
-        n, k = self.near(x), self.near(self.value(node[2])[0]) if name == "\\binom" else ZERO
-        if n is None or k is None or not (0 <= n <= MAX_FACTORIAL and 0 <= k <= MAX_FACTORIAL):
+        n, k = self.rounded(x, ""), self.rounded(self.value(node[2])[0], "") if name == "\\binom" else ZERO
+        if not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE):
             raise Unread("a factorial or binomial of no natural number, or beyond the bound")
         build = Builder(self.work)
-        return self.decimal(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))
+        return self.value(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))[0]
 
 
-REAL = {
+REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
     "\\sin": Reals.sine,
     "\\cos": lambda reals, x: reals.sine(x, 1),
     "\\arctan": Reals.arctan,
     "\\arcsin": Reals.arcsin,
-    "\\arccos": lambda reals, x: reals.pi() / 2 - reals.arcsin(x),
+    "\\arccos": lambda reals, x: reals.value("\\pi")[0] / 2 - reals.arcsin(x),
     "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
     "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
 }
 
 
 def _product(x: Complex, y: Complex) -> Complex:
-    """The product of two complex numbers."""
     (a, b), (c, d) = x, y
     return (a * c - b * d, a * d + b * c) if b or d else (a * c, ZERO)
 
@@ -1746,10 +1587,10 @@ def _close(a: Complex, b: Complex, tolerance: Decimal) -> bool:
 
 
 def _width(node: Node) -> int:
-    """About the number of digits of the longest rational of a node."""
-    if type(node) is tuple:
-        return max(map(_width, node[1:]), default=0) if node[0] not in ("text", "based") else 0
-    return 0 if type(node) is str else max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
+    """About the number of digits of the longest whole number in a node."""
+    if _rational(node):
+        return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
+    return max(map(_width, node), default=0) if type(node) is tuple and node[0] not in ("text", "based") else 0
 
 
 def _stepped(node: Node) -> bool:
@@ -1759,15 +1600,16 @@ def _stepped(node: Node) -> bool:
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
+NESTED = {"seq": 2, "list": 2, "rel": 2, "set": 1, "union": 1, "without": 1}  # where the parts of a kind begin
 REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 REAL_LETTERS = frozenset("r s t u v w x y z".split()) | GREEK  # others are whole where there is a floor or ceiling
 SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
 NEGATIVE = {3: 1, 5: 2, 6: 4, 8: 8}  # the bit that makes a letter negative at a point
 BITS = (1, 2, 4, 8, 7, 11, 13, 14, 15)  # of the letters in order
+RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
 TRAPS = [InvalidOperation, DivisionByZero, Overflow]
 ROUGH = Context(28, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
-RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
 
 
 def _bare(text: str) -> str:
@@ -1776,12 +1618,11 @@ def _bare(text: str) -> str:
         boxes = _boxes(text, Work())
         text = boxes[-1][2] if boxes else ""
     text = text.strip()
-    text = text if text.endswith("...") else text.rstrip(".\u3002")
+    text = text if text.endswith("...") else text.rstrip(".。")
     while len(text) > 2 and text[0] == text[-1] and text[0] in "_`*\"":
         text = text[1:-1].strip().rstrip(".")
-    if ".m" in text or ".M" in text:
-        for time in ("a.m", "p.m", "A.M", "P.M"):
-            text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
+    for time in ("a.m", "p.m", "A.M", "P.M") if ".m" in text or ".M" in text else ():
+        text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
@@ -1793,9 +1634,8 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
     if max(len(a), len(b)) > MAX_LENGTH:
         return bool(a) and a == b, f"not equal as far as decided: longer than {MAX_LENGTH} characters"
     left, right = scan(a), scan(b)
-    for tokens in (left, right):
-        if not any(token[-1].isalnum() or token[-1] in "}…" for token in tokens):
-            return False, "nothing to compare"
+    if not all(any(token[-1].isalnum() or token[-1] in "}…" for token in tokens) for tokens in (left, right)):
+        return False, "nothing to compare"
     if left == right:
         return True, "equal"
     try:
@@ -1819,22 +1659,14 @@ def _words(tokens: list[str]) -> str | None:
 
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
-    open_ = tokens[0] == "("
-    head, mark, *rest = tokens[open_ : 2 + open_] + ["", ""] if len(tokens) < 3 + open_ else tokens[open_:]
-    letter = head.strip('"').lower()
-    if len(letter) != 1 or letter not in "abcdefghij" or not (head[0] == '"' or head.isupper()):
+    opened = tokens[0] == "("
+    head, mark, *rest = [*tokens[opened:], "", ""]
+    labels = [token.strip('"').upper() in CHOICES for token in rest]
+    several = any(label and after == ")" for label, after in zip(labels, rest[1:], strict=False))
+    fits = head.strip('"').upper() in CHOICES and (head[0] == '"' or head.isupper())
+    if not fits or several or (mark != ")" and (opened or mark != ".")):
         return "", []
-    if mark != ")" and (open_ or mark != "."):
-        return "", []
-    for i in range(1, len(rest)):
-        if rest[i] == ")" and len(rest[i - 1].strip('"')) == 1 and rest[i - 1].strip('"').lower() in "abcdefghij":
-            return "", []
-    return letter, [token for token in rest if token]
-
-
-def _every_name(node: Node) -> set[str]:
-    """All the texts in a node."""
-    return {node} if type(node) is str else set().union(*map(_every_name, node)) if type(node) is tuple else set()
+    return head.strip('"').lower(), [token for token in rest if token]
 
 
 class Judge(Builder):
@@ -1842,23 +1674,19 @@ class Judge(Builder):
 
     def __init__(self, a: str, b: str, work: Work):
         super().__init__(work)
-        self.seed = "\0".join(sorted((a, b)))
-        self.a, self.b = a, b
+        self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
+        self.residues: list[Residues] = []
         self.reals: dict[tuple[int, bool], Reals] = {}
         self.values: dict[tuple, Complex | Exception] = {}
         self.sizes: dict[Node, float | None] = {}
-        self.residues: Residues | None = None
-        self.order: list[str] = []
-        self.digits, self.width, self.tolerance, self.context = 70, 0, ONE, ROUGH
 
     def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
         """The verdict on the tokens of two answers, and why."""
-        why = ""
-        readings = [(left, right)]
+        if self.same_words(left, right):
+            return True, "equal"
+        why, readings = "", [(left, right)]
         readings += [(scan(self.a, False), right)] * ("," in self.a)  # 100,200 may be a list after all
         readings += [(left, scan(self.b, False))] * ("," in self.b)
-        if self.words(left, right):
-            return True, "equal"
         for one, other in readings:
             for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
                 x, y = parse(one, self.work, natural), parse(other, self.work, natural)
@@ -1874,24 +1702,21 @@ class Judge(Builder):
 
     def prepare(self, x: Node, y: Node) -> None:
         """Nothing; sets the letters in order and the working precision for two values."""
-        self.order = sorted(_every_name(x) | _every_name(y))
+        self.order = sorted(_texts(x) | _texts(y))
         self.width = max(_width(x), _width(y))
         extra = max(0, min(self.width, MAX_WIDTH) - 5)
-        self.digits, self.tolerance = 70 + 3 * extra, ONE.scaleb(-50 - 2 * extra)
-        self.context = Context(self.digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
+        self.tolerance = ONE.scaleb(-50 - 2 * extra)
+        self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
         for known in (self.values, self.reals, self.sizes):
             known.clear()
 
-    # What is asked of words and conditions
-
-    def words(self, left: list[str], right: list[str]) -> bool:
+    def same_words(self, left: list[str], right: list[str]) -> bool:
         """Whether two answers are the same words; or one is yes or no, and the other says so with more words."""
         words, others = _words(left), _words(right)
         if words and words == others:
             return True
         for one, other in ((words, right), (others, left)):
-            head = other[0].strip('"')
-            if one in VERDICTS and head == one and '"' + VERDICTS[one] not in other and "\\or" not in other:
+            if one in VERDICTS and other[0].strip('"') == one and not {'"' + VERDICTS[one], "\\or"} & {*other}:
                 return one != "no" or other[1:2] in ([","], ["."], [";"], [":"], ["-"])
         return False
 
@@ -1905,22 +1730,17 @@ class Judge(Builder):
 
     def conditions(self, left: list[str], right: list[str]) -> bool:
         """Whether not both answers have a condition behind them, or the same one but for its words."""
-        found = []
-        for tokens in (left, right):
-            at = _condition(tokens)
-            found.append([token for token in tokens[at:] if token[0] != '"'] if at > 0 else [])
-        return not all(found) or found[0] == found[1]
+        found = [tokens[at:] if (at := _condition(tokens)) > 0 else [] for tokens in (left, right)]
+        one, other = ([token for token in tokens if token[0] != '"'] for tokens in found)
+        return not one or not other or one == other
 
     def rounds(self, x: Node, y: Node, gold: list[str]) -> bool:
         """Whether the gold answer is a decimal of seven digits or more, and x exact and equal but for its last digit."""
-        if len(gold) > 2 or type(y) is not Fraction or type(x) in (int, Fraction) or "." not in gold[-1]:
+        places = len(gold[-1].partition(".")[2])
+        if len(gold) > 2 or type(y) is not Fraction or _rational(x) or not places or not gold[-1][-1] in DIGITS:
             return False
-        mantissa = gold[-1].partition("E")[0]
         size = self.size(x)
-        last = 10.0 ** -len(mantissa.partition(".")[2])
-        return len(mantissa.lstrip("0.")) > 7 and "E" not in gold[-1] and size is not None and abs(size - y) < 5 * last
-
-    # Values of every kind
+        return len(gold[-1].lstrip("0.")) > 7 and size is not None and abs(size - y) < 5 * 10.0**-places
 
     def match(self, a: Node, b: Node) -> bool:
         """Whether two values are equal as answers. Raises Unread beyond a bound."""
@@ -1934,9 +1754,12 @@ class Judge(Builder):
             return True
         if kind == other == "seq" and a[1] == b[1]:
             return len(a) == len(b) and all(map(self.match, a[2:], b[2:]))
-        named = self.named(a, b)
-        if named is not None:
-            return named
+        one, values = _assigned(a), _assigned(b)
+        if one and values:
+            return one.keys() == values.keys() and all(self.match(one[name], values[name]) for name in one)
+        named, node = (one, b) if one else (values, a)
+        if named and _kind(node) == "seq" and node[1] == ("()",):
+            return len(named) == len(node) - 2 and all(map(self.match, named.values(), node[2:]))
         if kind in REGIONS or other in REGIONS:
             try:
                 return self.same_region(a, b)
@@ -1944,36 +1767,20 @@ class Judge(Builder):
                 pass
         if kind == other == "rel":
             return self.same_relation(a, b)
-        for name, compare in COMPARISONS:
-            if name in kinds:
-                return compare(self, a, b)
-        return False
-
-    def named(self, a: Node, b: Node) -> bool | None:
-        """Whether coordinates with names are equal: a=2, b=7 and (a,b)=(2,7) and (2,7); None where they are no such."""
-        one, other = _assigned(a), _assigned(b)
-        if one and other:
-            return one.keys() == other.keys() and all(self.match(one[name], other[name]) for name in one)
-        found, node = (one, b) if one else (other, a)
-        if not found or _kind(node) != "seq" or node[1] != ("()",):
-            return None
-        return len(found) == len(node) - 2 and all(map(self.match, found.values(), node[2:]))
+        return next((compare(self, a, b) for name, compare in COMPARISONS if name in kinds), False)
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
-        members = []
-        for node in (a, b):
-            kind = _kind(node)
-            members.append(list(node[2:] if kind == "list" else node[1:] if kind == "set" else [node]))
-        if max(map(len, members)) > MAX_MEMBERS:
+        kinds = _kind(a), _kind(b)
+        left, right = ([*x[NESTED[kind] :]] if kind in ("list", "set") else [x] for x, kind in zip((a, b), kinds, strict=True))
+        if max(len(left), len(right)) > MAX_MEMBERS:
             raise Unread(f"more than {MAX_MEMBERS} members")
-        if any(_kind(node) == "set" or (_kind(node) == "list" and node[1] == ("\\or",)) for node in (a, b)):
-            members = [
-                [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])] for found in members
-            ]
-        left, right = members
+        if "set" in kinds or any(_kind(x) == "list" and x[1] == ("\\or",) for x in (a, b)):
+            left, right = (
+                [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])] for found in (left, right)
+            )
         if len(left) != len(right):
-            return self.same_conditioned(a, b)
+            return self.same_conditioned(a, b) or self.same_conditioned(b, a)
         for x in left:
             at = next((i for i, y in enumerate(right) if self.match(x, y)), None)
             if at is None:
@@ -1982,42 +1789,35 @@ class Judge(Builder):
         return True
 
     def same_conditioned(self, a: Node, b: Node) -> bool:
-        """Whether one is the other with a condition on its letters behind it: 2^n-1, n >= 1."""
-        for node, value in ((a, b), (b, a)):
-            if _kind(node) == "list" and node[1] == (",",) and len(node) == 4 and _kind(value) != "list":
-                first, last = node[2:]
-                bound = _kind(last) == "rel" and not {"=", "~"}.intersection(last[1]) and letters(last[2])
-                if bound and bound <= letters(first[-1] if _kind(first) == "rel" else first):
-                    return self.match(first, value)
-        return False
+        """Whether a is b with a condition on its letters behind it: 2^n-1, n >= 1."""
+        if _kind(a) != "list" or a[1] != (",",) or len(a) != 4 or _kind(b) == "list" or _kind(a[3]) != "rel":
+            return False
+        first, bound = a[2], letters(a[3][2])
+        inside = bound and bound <= letters(first[-1] if _kind(first) == "rel" else first)
+        return bool(inside) and not {"=", "~"}.intersection(a[3][1]) and self.match(first, b)
 
     def same_quantity(self, a: Node, b: Node) -> bool:
         """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
-        (x, unit), (y, other) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
-        if (unit != other and unit[0] and other[0]) or _kind(x) != _kind(y):
+        (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
+        if (unit != other and unit and other) or _kind(x) != _kind(y):
             return False
         if self.match(x, y):
             return True
-        if unit == other or _kind(x):
+        if unit == other or _kind(x) or "%" not in (unit, other):
             return False
-        return (unit == ("%",) and self.same(self.over(x, 100), y)) or (
-            other == ("%",) and self.same(x, self.over(y, 100))
-        )
+        return self.same(self.over(x, 100), y) if unit == "%" else self.same(x, self.over(y, 100))
 
     def same_based(self, a: Node, b: Node) -> bool:
         """The digits in a base may stand without it."""
-        (digits, _), value = (a[1], b) if _kind(a) == "based" else (b[1], a)
+        digits, value = (a[1][0], b) if _kind(a) == "based" else (b[1][0], a)
         return type(value) is int and len(digits) < MAX_DIGITS and int(digits) == value
 
     def same_matrix(self, a: Node, b: Node) -> bool:
         """Entry by entry; a column may be written as a tuple."""
-        tables = []
-        for node in (a, b):
-            if _kind(node) not in ("matrix", "seq") or node[1] in (("[]",), ("(]",), ("[)",)):
-                return False
-            tables.append(node[1:] if _kind(node) == "matrix" else tuple((x,) for x in node[2:]))
-        shapes = [[len(row) for row in table] for table in tables]
-        return shapes[0] == shapes[1] and all(all(map(self.match, r, s)) for r, s in zip(*tables, strict=True))
+        if any(_kind(x) not in ("matrix", "seq") or x[1] in (("[]",), ("(]",), ("[)",)) for x in (a, b)):
+            return False
+        one, other = (x[1:] if _kind(x) == "matrix" else tuple((y,) for y in x[2:]) for x in (a, b))
+        return [*map(len, one)] == [*map(len, other)] and all(all(map(self.match, *rows)) for rows in zip(one, other, strict=True))
 
     def same_ratio(self, a: Node, b: Node) -> bool:
         """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
@@ -2027,12 +1827,7 @@ class Judge(Builder):
         times = any(len(parts) == 2 and all(type(x) is int and 9 < x < 60 for x in parts) for parts in (left, right))
         if times or 0 in left + right:
             return all(map(self.same, left, right))
-        return all(
-            self.same(self.times([left[0], y]), self.times([right[0], x]))
-            for x, y in zip(left[1:], right[1:], strict=True)
-        )
-
-    # Equations and inequalities
+        return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right, strict=True))
 
     def same_solved(self, a: Node, b: Node) -> bool:
         """Whether one is a chain of equal signs that says the other."""
@@ -2048,17 +1843,17 @@ class Judge(Builder):
         if not {*signs} <= {"=", "~"} or "~" in signs[:-1]:
             return []
         chain = len(sides) > 2
-        if len(sides) == 2 and not _is_name(*sides) and _is_name(*sides[::-1]):
+        if not chain and not _is_name(*sides) and _is_name(*sides[::-1]):
             sides.reverse()
         while len(sides) > 1 and _is_name(sides[0], sides[1]):
             del sides[0], signs[0]
         rounding = sides.pop() if len(sides) > 1 and signs[-1] == "~" else None
         value = sides[-1]
         for side in sides[:-1]:
-            if letters(side) == letters(value):
-                if not self.match(side, value):
+            if letters(side) != letters(value):
+                if not chain or letters(value):
                     return []
-            elif not chain or letters(value):
+            elif not self.match(side, value):
                 return []
         if rounding is None:
             return [value]
@@ -2066,18 +1861,17 @@ class Judge(Builder):
         return [] if exact is None else [value, rounding] if exact else [value]
 
     def rounding(self, value: Node, rounding: Node) -> bool | None:
-        """Whether a decimal is the correct rounding of a value; None where it is no rounding at all."""
+        """Whether a decimal is the correct rounding of a value, not a truncation; None where it is neither."""
         size = self.size(value)
-        if size is None or math.isinf(size) or abs(size) > 1e15 or type(rounding) not in (int, Fraction):
+        if size is None or abs(size) > 1e15 or not _rational(rounding):
             return None
         places = next((n for n in range(-12, 16) if (rounding * Fraction(10) ** n).denominator == 1), None)
         if places is None:
             return None
-        scaled = Fraction(size) * Fraction(10) ** places
-        if math.floor(scaled + Fraction(1, 2)) == rounding * Fraction(10) ** places:
+        scaled, rounding = Fraction(size) * Fraction(10) ** places, rounding * Fraction(10) ** places
+        if math.floor(scaled + Fraction(1, 2)) == rounding:
             return places >= 0
-        places = max(places, 0)
-        return False if math.trunc(Fraction(size) * 10**places) == rounding * 10**places and places else None
+        return False if places > 0 and math.trunc(scaled) == rounding else None
 
     def same_relation(self, a: Node, b: Node) -> bool:
         """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
@@ -2093,34 +1887,33 @@ class Judge(Builder):
         f, g = self.plus([a[2], self.minus(a[3])]), self.plus([b[2], self.minus(b[3])])
         if f == 0 or g == 0:
             return False
-        if signs[0] not in FLIPPED:
-            try:
-                first, second = self.point(), self.point().other()
-                x, y = first.of(f), first.of(g)
-                return x != 0 != y and (x * second.of(g) - second.of(f) * y) % first.prime == 0
-            except Irrational:
-                return self.proportion(f, g) != 0
-        return self.proportion(f, g) == (1 if signs == others else -1)
+        if signs[0] in FLIPPED:
+            return self.proportion(f, g) == (1 if signs == others else -1)
+        try:
+            one, other = self.points()
+            x, y = one.of(f), one.of(g)
+            return x != 0 != y and (x * other.of(g) - other.of(f) * y) % one.prime == 0
+        except Irrational:
+            return self.proportion(f, g) != 0
 
     def renamed(self, a: Node, b: Node) -> bool:
         """Whether two definitions of a function differ only in the name of its variable: f(x) = x+1, f(n) = n+1."""
         heads = [node[2][1:] if type(node[2]) is tuple and node[2][0] == "*" else () for node in (a, b)]
-        if a[1] != ("=",) or any(len(head) != 2 or type(head[0]) is not str or type(head[1]) is not str for head in heads):
+        if a[1] != ("=",) or not all(len(head) == 2 and all(type(x) is str for x in head) for head in heads):
             return False
         (f, x), (g, y) = heads
-        if f != g or f not in tuple("fghFGHPQpq") or x in letters(b[3]) or _kind(b[3]):
-            return False
-        return self.match(a[3], self.substitute(b[3], y, x))
+        fits = f == g and f in (*"fghFGHPQpq",) and x not in letters(b[3]) and not _kind(b[3])
+        return fits and self.match(a[3], self.substitute(b[3], y, x))
 
     def proportion(self, f: Node, g: Node) -> int:
         """The sign of the constant f / g; 0 where there is none. Raises Unread beyond a bound."""
         pairs: list[tuple[Complex, Complex]] = []
 
         def proportional(x: Complex, y: Complex, tolerance: Decimal) -> bool:
-            if any(x):
-                pairs.append((x, y))
-                return any(y) and _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
-            return not any(y)
+            pairs.extend([(x, y)] * any(x))
+            return any(x) == any(y) and (
+                not any(x) or _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
+            )
 
         if not self.agree(f, g, proportional) or len(pairs) < 2:
             return 0
@@ -2128,27 +1921,28 @@ class Judge(Builder):
         return 1 if a * c + b * d > 0 else -1
 
     def same_region(self, a: Node, b: Node) -> bool:
-        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
-
-        The ends of both cut the line into numbered cells: 2i+1 is the end i, 2i what is below it."""
-        line = Line(self)
-        for node in (a, b):
-            line.cells(node)
-        line.settle()
+        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others."""
+        ends: list[tuple[float, Node]] = []
+        sizes = ((self.size(node), node) for node in {*_leaves(a), *_leaves(b)})
+        for size, node in sorted(((x, y) for x, y in sizes if x is not None and not math.isinf(x)), key=lambda end: end[0]):
+            self.work.spend(4)
+            near = (end for x, end in ends[-3:] if math.isclose(x, size, rel_tol=1e-12))
+            if not any(self.same(end, node) for end in near):
+                ends.append((size, node))
+        line = Line(self, ends)
         (letter, left), (other, right) = line.cells(a), line.cells(b)
         return left == right and (letter == other or not letter or not other)
-
-    # Expressions
 
     def same(self, a: Node, b: Node) -> bool:
         """Whether two expressions are equal. Raises Unread beyond a bound."""
         self.work.spend(2)
         if a == b:
             return True
-        if (type(a) in (int, Fraction) and type(b) in (int, Fraction)) or INFINITY in _ends(a) + _ends(b):
+        if (_rational(a) and _rational(b)) or INFINITY in (*_unsigned(a), *_unsigned(b)):
             return False
         try:
-            return self.point().of(a) == self.point().of(b)
+            point = self.points()[0]
+            return point.of(a) == point.of(b)
         except Irrational:
             pass
         x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
@@ -2156,32 +1950,27 @@ class Judge(Builder):
             return False
         return self.agree(a, b, _close)
 
-    def point(self) -> Residues:
-        """The point modulo a prime of this call."""
-        if self.residues is None:
-            self.residues = Residues(self.seed, self.work)
+    def points(self) -> list[Residues]:
+        """Two points modulo a prime of this call."""
+        if not self.residues:
+            first = Residues(self.seed, self.work)
+            self.residues = [first, Residues(self.seed + "'", self.work, first.prime)]
         return self.residues
 
     def size(self, node: Node) -> float | None:
         """A real number as a float, infinities too; None of anything else."""
+        if INFINITY in _unsigned(node):
+            return math.inf if node == INFINITY else -math.inf
         if node not in self.sizes:
-            if INFINITY in _ends(node):
-                value = math.inf if node == INFINITY else -math.inf
-            elif _kind(node) or names(node) - {"\\pi", "e"} or _width(node) > MAX_WIDTH:
-                value = None
-            else:
+            self.sizes[node] = None
+            if not _kind(node) and not names(node) - {"\\pi", "e"} and _width(node) <= MAX_WIDTH:
                 with localcontext(ROUGH):
                     try:
-                        x, y = Reals(ROUGH.prec, self.none, True, self.work).value(node)
-                        value = None if y else float(x)
+                        x, y = Reals(ROUGH.prec, lambda name: ZERO, True, self.work).value(node)
+                        self.sizes[node] = None if y else float(x)
                     except (Unread, ArithmeticError):
-                        value = None
-            self.sizes[node] = value
+                        pass
         return self.sizes[node]
-
-    def none(self, name: str) -> Decimal:
-        """No value of a name."""
-        raise Unread(f"{name} has no value")
 
     def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
         """Whether two expressions pass a check wherever both have a value, at enough points. Raises Unread of too few."""
@@ -2191,9 +1980,9 @@ class Judge(Builder):
         stepped = _stepped(a) or _stepped(b)
         imaginary = not found or "i" in names(a) | names(b)
         seen, real, error = 0, 0, None
-        numbers = [0] if not found else [1, 4, 7] if stepped and not found & REAL_LETTERS else [*range(9)]
+        numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
         with localcontext(self.context):
-            for number in [*numbers, *RUN]:
+            for number in (*numbers, *RUN):
                 if number == RUN[0] and (not found or (real and not stepped)):
                     break
                 pair = self.value(a, number, imaginary), self.value(b, number, imaginary)
@@ -2212,8 +2001,7 @@ class Judge(Builder):
         key = node, number, imaginary
         if key not in self.values:
             if key[1:] not in self.reals:
-                draw = partial(self.draw, number)
-                self.reals[key[1:]] = Reals(self.digits, draw, imaginary, self.work)
+                self.reals[key[1:]] = Reals(self.context.prec, partial(self.draw, number), imaginary, self.work)
             try:
                 self.values[key] = self.reals[key[1:]].value(node)
             except (Unread, ArithmeticError) as error:
@@ -2234,29 +2022,38 @@ class Judge(Builder):
 
 
 COMPARISONS = (
-    ("rel", Judge.same_solved),
-    ("list", Judge.same_members),
-    ("set", Judge.same_members),
-    ("quantity", Judge.same_quantity),
-    ("matrix", Judge.same_matrix),
-    ("based", Judge.same_based),
+    ("rel", Judge.same_solved), ("list", Judge.same_members), ("set", Judge.same_members),
+    ("quantity", Judge.same_quantity), ("matrix", Judge.same_matrix), ("based", Judge.same_based),
     ("ratio", Judge.same_ratio),
-)
+)  # fmt: skip
 
 
-def _ends(node: Node) -> tuple:
+def _texts(node: Node) -> set[str]:
+    """All the texts in a node, its names among them."""
+    return {node} if type(node) is str else set().union(*map(_texts, node)) if type(node) is tuple else set()
+
+
+def _leaves(node: Node) -> Iterator[Node]:
+    """The expressions in a node of a set of reals."""
+    kind = _kind(node)
+    if not kind:
+        yield node
+    for part in node[NESTED[kind] :] if kind in NESTED else ():
+        yield from _leaves(part)
+
+
+def _unsigned(node: Node) -> tuple:
     """The node, or what it is the negative of."""
     return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
 
 
 def _assigned(node: Node) -> dict[str, Node]:
     """The values by name of a=2, b=7 or (a,b)=(2,7); empty of anything else."""
+    pairs: list[tuple] = []
     if _kind(node) == "list" and node[1] != ("\\or",) and all(map(_assigns, node[2:])):
         pairs = [x[2:] for x in node[2:] if len(x) == 4]
     elif _kind(node) == "rel" and node[1] == ("=",) and _kind(node[2]) == _kind(node[3]) == "seq":
-        pairs = [*zip(node[2][2:], node[3][2:])] if len(node[2]) == len(node[3]) else []
-    else:
-        return {}
+        pairs = [*zip(node[2][2:], node[3][2:], strict=False)] if len(node[2]) == len(node[3]) else []
     found = {name: value for name, value in pairs if type(name) is str and "_" not in name}
     if len(found) != len(pairs) or len(found) < 2:
         return {}
@@ -2271,64 +2068,41 @@ def _is_name(node: Node, value: Node) -> bool:
     terms = node[1:] if type(node) is tuple and node[0] == "+" else (node,)
     if len(terms) > 1 and found & set("stuvwxyz"):
         return False
-    if all(
-        type(x) is str or (type(x) is tuple and x[0] == "*" and all(type(y) is str or y == -1 for y in x[1:]))
-        for x in terms
-    ):
+    factors = [x[1:] if type(x) is tuple and x[0] == "*" else (x,) for x in terms]
+    if all(type(x) is str or (x == -1 and len(parts) > 1) for parts in factors for x in parts):
         return bool(found) and (constant or len(terms) == 1)
     return bool(found) and constant and value != 0 and not found & {"x", "y", "z"}
 
 
 class Line:
-    """The real line, cut at the ends of some sets."""
+    """The real line, cut at the ends of some sets into numbered cells: 2i+1 is the end i, 2i what is below it."""
 
-    def __init__(self, judge: Judge):
-        self.judge, self.ends, self.known = judge, [], None
-
-    def settle(self) -> None:
-        """Nothing; puts the ends found so far in order. Ends that are equal become one."""
-        judge, order = self.judge, []
-        self.ends.sort(key=lambda end: end[0])
-        for size, node in self.ends:
-            judge.work.spend(4)
-            near = [i for i in range(max(0, len(order) - 3), len(order)) if math.isclose(order[i][0], size, rel_tol=1e-12)]
-            if not any(judge.same(order[i][1], node) for i in near):
-                order.append((size, node))
-        self.known, self.ends = order, []
+    def __init__(self, judge: Judge, ends: list[tuple[float, Node]]):
+        self.judge, self.ends, self.all = judge, ends, frozenset(range(2 * len(ends) + 1))
 
     def cell(self, node: Node) -> int:
         """The number of the cell of a point; 0 or the last for the infinities."""
         size = self.judge.size(node)
         if size is None:
             raise Unread("an interval between no real numbers")
-        if self.known is None:
-            if not math.isinf(size):
-                self.ends.append((size, node))
-            return 0
         if math.isinf(size):
-            return 0 if size < 0 else 2 * len(self.known)
-        self.judge.work.spend(2)
-        at = bisect_left(self.known, size * (1 - math.copysign(1e-11, size)) - 1e-300, key=lambda end: end[0])
-        return 2 * next(i for i in range(at, len(self.known)) if self.judge.same(self.known[i][1], node)) + 1
-
-    def all(self) -> frozenset[int]:
-        """All cells."""
-        return frozenset(range(2 * len(self.known or ()) + 1))
+            return 0 if size < 0 else 2 * len(self.ends)
+        at = bisect_left(self.ends, size - abs(size) * 1e-11 - 1e-300, key=lambda end: end[0])
+        return 2 * next(i for i in range(at, len(self.ends)) if self.judge.same(self.ends[i][1], node)) + 1
 
     def between(self, low: Node, high: Node, open_low: bool, open_high: bool) -> frozenset[int]:
         """The cells of an interval; Unread of one that is empty."""
-        if self.known is None and (self.judge.size(low) or 0) > (self.judge.size(high) or 0):
-            raise Unread("an empty interval")
         i, j = self.cell(low), self.cell(high)
+        if i > j:
+            raise Unread("an empty interval")
         return frozenset(range(i + (open_low and i % 2), j + 1 - (open_high and j % 2)))
 
     def half(self, sign: str, bound: Node) -> frozenset[int]:
         """The cells of the reals x with x `sign` bound."""
-        self.judge.work.spend(4 + len(self.known or ()) // 4)
         if sign == "\\in":
             return self.cells(bound)[1]
         if sign == "!=":
-            return self.all() - {self.cell(bound)}
+            return self.all - {self.cell(bound)}
         if sign not in FLIPPED:
             raise Unread("no inequality")
         ends = (("*", -1, INFINITY), bound) if sign[0] == "<" else (bound, INFINITY)
@@ -2337,16 +2111,15 @@ class Line:
     def cells(self, node: Node) -> tuple[str, frozenset[int]]:
         """The cells of a set of reals, and the letter it is said of or "". Raises Unread of others."""
         kind = _kind(node)
-        self.judge.work.spend(4 + len(self.known or ()) // 4)
+        self.judge.work.spend(4 + len(self.ends) // 4)
         if kind == "seq" and len(node) == 4:
-            brackets = node[1][0]
-            return "", self.between(node[2], node[3], brackets[0] == "(", brackets[1] == ")")
+            return "", self.between(*node[2:], node[1][0][0] == "(", node[1][0][1] == ")")
         if kind == "R":
-            return "", self.all()
+            return "", self.all
         if kind == "set":
             return "", frozenset(map(self.cell, node[1:]))
         if kind == "rel":
-            letter, cells = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), self.all()
+            letter, cells = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), self.all
             for sign, left, right in zip(node[1], node[2:], node[3:], strict=False):
                 if left != letter:
                     sign, left, right = FLIPPED.get(sign, sign), right, left
@@ -2355,11 +2128,11 @@ class Line:
                 cells &= self.half(sign, right)
             return letter, cells
         if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
-            found, (cells, *others) = zip(*map(self.cells, node[1 + (kind == "list") :]), strict=True)
+            found, (cells, *others) = zip(*map(self.cells, node[NESTED[kind] :]), strict=True)
             if {*found} - {max(found), ""}:
                 raise Unread("inequalities of several letters")
+            both = node[1] == ("\\and",)
             for other in others:
-                both = kind == "list" and node[1] == ("\\and",)
                 cells = cells - other if kind == "without" else cells & other if both else cells | other
             return max(found), cells
         raise Unread("no set of reals")
