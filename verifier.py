@@ -1,5 +1,50 @@
 # ruff: noqa: RUF001
-"""DOC"""
+"""Is this answer right? The final answer of a response, read as mathematics and compared with the gold answer.
+
+Four steps, in the order of this file: find the final answer in a response (`extract_answer`), cut it into tokens
+(`scan`), build a value by recursive descent (`parse`), compare two values (`judge`). Nothing is ever evaluated as a
+program. `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
+
+Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals (repeating, scientific), radicals,
+pi, e, i, powers, factorials, binomials, logarithms, trigonometry, floor, ceiling and absolute value, finite sums and
+products, gcd, remainders and congruences; expressions in variables; degrees, units, currency, percent; tuples, lists,
+sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of day; matrices, vectors, determinants;
+numbers in a base; words and choices.
+
+Equality of two expressions is decided the cheapest way that settles it:
+  1. Rationals are exact, up to MAX_BITS.
+  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, 2^{1000000}, (t-1)(t+6))
+     are compared at a pseudo-random point modulo a prime of 125 bits. Point and prime are drawn from both texts. pi and
+     e are variables here: no polynomial relation between them is known. Unequal ones of degree d pass with probability
+     below d / 2^124.
+  3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits. The working
+     precision is 70 digits and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100};
+     sums of terms too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality.
+     With variables they have to agree wherever both are real, at two or more of nine points of several sizes and signs,
+     some of them whole; analytic expressions that differ pass with probability 0 up to rounding.
+  4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
+     points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
+     where the difference has a period of at most 16; a difference that is rarer passes.
+Points derive from the input alone, so verdicts repeat.
+
+The work of a call is bounded by construction, never by a clock: every step of reading, comparing and evaluating is
+counted, with its number of digits, and spent from one budget (BUDGET) before it is done. Past it, and beyond the other
+MAX_ constants, an answer is equal only to its own text. What is not counted is linear in the text. Nothing here raises
+on text, keeps state, or uses signals, so it is safe in threads.
+
+What is policy, not mathematics, and why:
+  - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves.
+  - An open last box, a value that is denied or doubted, and what stands only in the thinking part are no answer, and
+    "or" between two values makes both part of it: a guess must not be paid.
+  - \\log without a base is base 10 or e, whichever the other side asks for: sources use both.
+  - A base, unit or degree sign may be left out on one side: the question has it. Two that differ are never equal.
+  - 35% is 35 and 0.35, since golds are written both ways; but 0.35 is not 35.
+  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may differ
+    in the last one, because such golds were computed; and a chain that ends in one correct rounding is worth both.
+  - x = 5, m+n = 5 and f(x) = 5 are worth 5, since they name what is asked; x+y = 5 and 2x = 5 are not.
+  - A letter in a floor or ceiling is whole unless it is one of r to z or Greek; 10:40 may be a time and is no 1:4.
+  - Case does not count in words and choices, and yes or no may be followed by a reason.
+"""
 
 import math
 from bisect import bisect_left
@@ -88,22 +133,25 @@ def equivalent(a: str, b: str) -> bool:
 
 ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[EOS]")
 BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline".split())
-RETRACTED = tuple("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
+RETRACTED = tuple("""is wrong|that was wrong|this was wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
 was incorrect|cannot be|on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong
 this is incorrect|wait, that""".replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea")
-HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
+          "don't think", "do not think", "doubt")  # fmt: skip
+HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ", "if ", "suppose ", "assum")
 GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
-           "could not", "unable to", "not sure", "no idea")  # fmt: skip
-MARKERS = ("####", "<answer>", "答案是", "答案为", "答案：", "答案:", "故选", "choice is", "option is")
+           "could not", "unable to", "not sure", "no idea", "stuck", "no answer")  # fmt: skip
+MARKERS = ("####", "<answer>", "答案是", "答案为", "答案：", "答案:", "故选", "choice is", "option is", "solutions are",
+           "roots are", "values are")  # fmt: skip
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = tuple(f"{word} " for word in (
     "is are be therefore thus simply option choice that exactly approximately about roughly around just only was").split()
 ) + ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")  # fmt: skip
 STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
 CHOICES = frozenset("ABCDEFGHIJ")
+BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 NOTHING: Run = ([], False)
 
@@ -116,7 +164,7 @@ def _final(response: str, work: Work) -> Run:
         return NOTHING
     if boxes:
         start, end, _ = boxes[-1]
-        if text[end : end + 80].lstrip(" $.)*\n").lower().startswith(RETRACTED):
+        if text[end : end + 80].lstrip(" $.,)*\n").lower().removeprefix("but ").startswith(RETRACTED):
             return _marked(text[end:], work)
         return NOTHING if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
     return next((run for find in (_marked, _bold, _whole, _last) if (run := find(text, work))[0]), NOTHING)
@@ -272,7 +320,8 @@ def _marked(text: str, work: Work) -> Run:
     while len(starts) < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
         after = lowered[at + 6 : at + 40].removeprefix("s").lstrip(" *_")
-        if after.startswith(AFTER_ANSWER) or at == final:
+        clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
+        if (after.startswith(AFTER_ANSWER) or at == final) and not any(cue in clause for cue in HEDGES[6:]):
             starts.append(at + 6 + lowered.startswith("s", at + 6))
     for start in sorted(starts, reverse=True):
         run, hedged = _statement(text[start : start + 4000], work)
@@ -338,7 +387,7 @@ def _last(text: str, work: Work) -> Run:
         text = text[: text.rindex(line)]
     words = text[-80:].split()
     label = words[-1].strip("().*$") if words else ""
-    if label in CHOICES and words[-2:-1] and words[-2].lower() in ("is", "be", "option", "choice", "letter", "answer"):
+    if label in CHOICES and words[-2:-1] and words[-2].lower() in BEFORE_CHOICE:
         return [label], False
     base = max(0, len(text) - 20_000)
     spans = _formulas(text[base:], work)
@@ -357,6 +406,7 @@ def _last(text: str, work: Work) -> Run:
         return NOTHING
     before = text[max(0, start - 80) : start]
     doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES)
+    doubt |= text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
     doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
     return NOTHING if doubt else (run, hedged)
 
@@ -438,7 +488,7 @@ inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogra
 pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
 hour hour hr h; day day; week week; month month; year year; degree degree deg; radian radian rad;
 % percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
-mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; mol mol mole""")
+mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db; cal cal; kcal kcal""")
 LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
 ORDINALS = frozenset('"st "nd "rd "th'.split())
 
@@ -474,7 +524,7 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             start = i
             while s[i].isalpha():
                 i += 1
-            _word(s, start, i, out, bool(modes) and modes[-1])
+            _word(s, start, i, out, modes)
         elif c == "{" or c == "}":
             in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
             if c == "{":
@@ -571,16 +621,17 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     return j
 
 
-def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
+def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
     """Append the letters s[i:j]: a name, a word of text, a unit, or a product of letters."""
     word = s[i:j]
     lower = word.lower()
     after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
-    if text:
+    if modes and modes[-1]:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
         unit = after_unit
-        if word in "msg" and out and out[-1][-1] in DIGITS and (s[i - 1] == " " or (s[j] in "/^" and "." in out[-1])):
+        number = out and not modes and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
+        if word in "msg" and number and (s[i - 1] == " " or (s[j] in "/^" and "." in out[-1])):
             rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
             unit |= not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)
         out.append('"' + word if unit else word)
@@ -802,7 +853,7 @@ BASES = {word: str(i) for i, word in enumerate("two three four five six seven ei
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 RELATIONS = frozenset("= < > <= >= != ~ \\in \\equiv".split())
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix : \\cup \\cap
+STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix \\endcases : \\cup \\cap
 \\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...""".split()}  # fmt: skip
 BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
 FENCES = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}
@@ -892,12 +943,12 @@ class Parser(Builder):
         while self.token in RELATIONS:
             signs.append(self.next())
             sides.append(self.side())
-        if signs == ["\\equiv"] and (self.token == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
+        if signs in ([], ["\\equiv"]) and (self.token == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
             self.go(self.at + 1 + (self.token != "\\pmod"))
             modulus = self.argument()
             self.go(self.at + (self.token == ")"))
-            if type(sides[1]) is type(modulus) is int and modulus > 0:
-                return ("congruent", sides[0], sides[1] % modulus, modulus)
+            if type(sides[-1]) is type(modulus) is int and modulus > 0:
+                return ("congruent", sides[0] if signs else "", sides[-1] % modulus, modulus)
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self) -> Node:
@@ -957,6 +1008,8 @@ class Parser(Builder):
                 raise Unread(f"{word!r} after a number")
             if self.token in ("/", "'") or word == "per":
                 name += "'" if self.token == "'" else "/"
+            elif self.token == "*" and self.tokens[self.at + 1][:1] == '"':
+                name += "*"
             elif word in ("square", "sq", "cubic", "cu"):
                 suffix = "^3" if word[0] == "c" else "^2"
             elif word:
@@ -1009,6 +1062,8 @@ class Parser(Builder):
         node = self.atom()
         while True:
             following = self.tokens[self.at + 1 : self.at + 4]
+            if self.token == "\\circ" and following[0][:1].isdigit():
+                raise Unread("an operation that is not known")  # 7 \circ 3
             if self.token == "\\circ" or (self.token == "^" and "\\circ" in following[:2]):
                 self.go(self.at + (1 if self.token != "^" else 2 if following[0] == "\\circ" else 4))
                 self.go(self.at + (self.token == "C"))
@@ -1224,11 +1279,12 @@ class Parser(Builder):
         self.angle = outer
         return self.power(self.call(name, self.times(factors), base), exponent)
 
-    def matrix(self, _: str) -> Node:
-        """The matrix up to its \\end: ("matrix", *rows)."""
+    def matrix(self, token: str) -> Node:
+        """The matrix up to its \\end: ("matrix", *rows); or the cases, as a list where they have no conditions."""
         rows: list[list[Node]] = [[]]
         while not self.token.startswith("\\end"):
-            rows[-1].append(self.sum())
+            rows[-1].append(self.relation())
+            self.go(self.at + (self.token == ","))
             if self.token == "\\\\":
                 rows.append([])
             elif self.token != "&":
@@ -1240,11 +1296,14 @@ class Parser(Builder):
         rows = rows[: len(rows) - (not rows[-1])]
         if len({len(row) for row in rows}) != 1:
             raise Unread("a matrix of uneven rows")
+        if token == "\\begincases" and len(rows[0]) == 1:
+            return ("list", (",",), *sum(rows, []))
         return ("matrix", *map(tuple, rows))
 
     def determinant(self, token: str) -> Node:
         """The determinant of a small square of rows."""
-        rows = self.matrix(token)[1:]
+        node = self.matrix(token) if token != "\\det" else self.atom()
+        rows = node[1:] if _kind(node) == "matrix" else ((),)
         if len(rows) != len(rows[0]) or len(rows) > 5:
             raise Unread("a determinant of no small square")
         return self.expand(rows)
@@ -1258,7 +1317,7 @@ class Parser(Builder):
 
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
-    "\\beginvmatrix": Parser.determinant, "\\sum": Parser.series, "\\prod": Parser.series,
+    "\\beginvmatrix": Parser.determinant, "\\det": Parser.determinant, "\\begincases": Parser.matrix, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, token: ("set",), "\\R": lambda parser, token: ("R",),
     "\\mathbbZ": lambda parser, token: ("text", "Z"),
     **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price), **dict.fromkeys(FOLDS, Parser.folded),
@@ -1281,7 +1340,7 @@ def read(text: str, work: Work | None = None) -> Node:
         return ("text", text, str(error))
 
 
-CONDITIONS = frozenset('"for "where "with "approximately "whenever "provided "given'.split())
+CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided "given \\forall'.split())
 DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
 
 
@@ -1323,6 +1382,9 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
 def _condition(tokens: list[str]) -> int:
     """Where a condition behind an answer begins, or -1: what follows has to be words, names and relations."""
     at = next((i for i, token in enumerate(tokens) if token in CONDITIONS), -1)
+    if at < 0 and tokens[-1:] == [")"] and {"\\in", "!=", *FLIPPED}.intersection(tokens):
+        at = len(tokens) - 1 - tokens[::-1].index("(") if "(" in tokens else -1
+        return at if tokens[at - 1][-1] in "})]0123456789" else -1  # 2^{n} (n > 0)
     rest = [token for token in tokens[at:] if token[0] != '"'] if at > 0 else []
     more = CONDITIONS.intersection(tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest)
     if more or ("," in rest and not RELATIONS.intersection(rest[len(rest) - rest[::-1].index(",") :])):
@@ -1654,7 +1716,7 @@ def _words(tokens: list[str]) -> str | None:
         return None
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
-    return "".join(words).lower()
+    return "".join(word[:-1] if len(words) > 1 and len(word) > 4 and word[-1] == "s" else word for word in words).lower()
 
 
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
@@ -1662,9 +1724,9 @@ def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     opened = tokens[0] == "("
     head, mark, *rest = [*tokens[opened:], "", ""]
     labels = [token.strip('"').upper() in CHOICES for token in rest]
-    several = any(label and after == ")" for label, after in zip(labels, rest[1:], strict=False))
+    several = any(label and after in (")", ":") for label, after in zip(labels, rest[1:], strict=False))
     fits = head.strip('"').upper() in CHOICES and (head[0] == '"' or head.isupper())
-    if not fits or several or (mark != ")" and (opened or mark != ".")):
+    if not fits or several or (mark != ")" and (opened or mark not in (".", ":"))):
         return "", []
     return head.strip('"').lower(), [token for token in rest if token]
 
@@ -1675,6 +1737,7 @@ class Judge(Builder):
     def __init__(self, a: str, b: str, work: Work):
         super().__init__(work)
         self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
+        self.directed = False
         self.residues: list[Residues] = []
         self.reals: dict[tuple[int, bool], Reals] = {}
         self.values: dict[tuple, Complex | Exception] = {}
@@ -1682,6 +1745,7 @@ class Judge(Builder):
 
     def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
         """The verdict on the tokens of two answers, and why."""
+        self.directed = directed
         if self.same_words(left, right):
             return True, "equal"
         why, readings = "", [(left, right)]
@@ -1748,7 +1812,7 @@ class Judge(Builder):
         kind, other = kinds = _kind(a), _kind(b)
         if not kind and not other:
             return self.same(a, b)
-        if "text" in kinds:
+        if "text" in kinds and "rel" not in kinds:
             return kind == other and a[1] == b[1]
         if a == b:
             return True
@@ -1824,14 +1888,17 @@ class Judge(Builder):
         left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
         if len(left) != len(right) or any(map(_kind, left + right)):
             return False
-        times = any(len(parts) == 2 and all(type(x) is int and 9 < x < 60 for x in parts) for parts in (left, right))
-        if times or 0 in left + right:
+        both = left + right if len(left) == 2 and all(type(x) is int for x in left + right) else ()
+        times = [9 < x < 60 for x in both]
+        if times[1::2] == [True, True] or times[:2] == [True, True] or times[2:] == [True, True] or 0 in left + right:
             return all(map(self.same, left, right))
         return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right, strict=True))
 
     def same_solved(self, a: Node, b: Node) -> bool:
         """Whether one is a chain of equal signs that says the other."""
         found, value = (self.solved(a), b) if _kind(a) == "rel" else (self.solved(b), a)
+        if self.directed and _kind(b) == "rel" and len(b) == 4 and b[1] == ("=",) and letters(b[2]) and not _plain(b[2]):
+            return False  # 9 is no answer to what asks for u+v = 9
         return any(self.match(x, value) for x in found)
 
     def solved(self, relation: Node) -> list[Node]:
@@ -2058,6 +2125,11 @@ def _assigned(node: Node) -> dict[str, Node]:
     if len(found) != len(pairs) or len(found) < 2:
         return {}
     return dict(sorted(found.items())) if _kind(node) == "list" and all(map(str.isalpha, found)) else found
+
+
+def _plain(node: Node) -> bool:
+    """Whether an expression is a name or names side by side, as in AB and f(x)."""
+    return type(node) is str or (type(node) is tuple and node[0] == "*" and all(type(x) is str for x in node[1:]))
 
 
 def _is_name(node: Node, value: Node) -> bool:
