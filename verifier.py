@@ -131,7 +131,7 @@ def equivalent(a: str, b: str) -> bool:
 
 # -------------------------------------------------------------------------------------------- where the final answer is
 
-ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>", "[EOS]")
+ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline".split())
 RETRACTED = tuple("""is wrong|that was wrong|this was wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
 was incorrect|cannot be|on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong
@@ -139,12 +139,13 @@ this is incorrect|wait, that""".replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
-          "don't think", "do not think", "doubt")  # fmt: skip
-HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ", "if ", "suppose ", "assum")
+          "don't think", "do not think")  # fmt: skip
+HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+HYPOTHESES = ("if ", "suppose ", "assum")
 GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
            "could not", "unable to", "not sure", "no idea", "stuck", "no answer")  # fmt: skip
-MARKERS = ("####", "<answer>", "答案是", "答案为", "答案：", "答案:", "故选", "choice is", "option is", "solutions are",
-           "roots are", "values are")  # fmt: skip
+MARKERS = ("####", "choice is", "option is", "solutions are", "roots are", "values are")
+CHINESE = ("答案是", "答案为", "答案：", "答案:", "故选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = tuple(f"{word} " for word in (
     "is are be therefore thus simply option choice that exactly approximately about roughly around just only was").split()
@@ -164,7 +165,8 @@ def _final(response: str, work: Work) -> Run:
         return NOTHING
     if boxes:
         start, end, _ = boxes[-1]
-        if text[end : end + 80].lstrip(" $.,)*\n").lower().removeprefix("but ").startswith(RETRACTED):
+        after = text[end : end + 80].lstrip(" $.,)]*\n\\")
+        if after and after.lower().removeprefix("but ").startswith(RETRACTED):
             return _marked(text[end:], work)
         return NOTHING if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
     return next((run for find in (_marked, _bold, _whole, _last) if (run := find(text, work))[0]), NOTHING)
@@ -173,10 +175,10 @@ def _final(response: str, work: Work) -> Run:
 def _said(response: str) -> str:
     """What a response says in the end: without end-of-text tokens, and after the thinking part."""
     text = response.rstrip()
-    if "_of_box|>" in text:
+    if "|" in text and "_of_box|>" in text:
         text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
     end = len(text)
-    while text[end - 1 : end] in (">", "]"):
+    while text[end - 1 : end] == ">":
         size = next((len(token) for token in ENDS if text.endswith(token, 0, end)), 0)
         if text.endswith("|>", 0, end):
             size = end - max(0, text.rfind("<|", max(0, end - 40), end))
@@ -186,7 +188,7 @@ def _said(response: str) -> str:
         while text[end - 1 : end].isspace():
             end -= 1
     text = text[:end]
-    if "think" in text and ("<think" in text or "</think" in text):
+    if "<" in text and ("<think" in text or "</think" in text):
         text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     return text
 
@@ -216,10 +218,12 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
         if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
         shown = content
-        for name in BLANKS if "\\" in content and "\\{" not in content else ():
-            shown = shown.replace(name, "")
-        if shown.strip(" $?.~{}_" if "\\{" not in content else " $"):
-            if text[head - 1 : head] in ("-", "−") and text[head - 2 : head - 1] in tuple(" =($[{:"):
+        if "\\" in content and "\\{" not in content:
+            for name in BLANKS:
+                shown = shown.replace(name, "")
+            shown = shown.strip("{}")
+        if shown.strip(" $?.~_"):
+            if head > 1 and text[head - 1] in "-−" and text[head - 2] in " =($[{:":
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
@@ -250,6 +254,8 @@ def _joint(gap: str) -> str:
 def _run(text: str, spans: list[Span]) -> Run:
     """The last of the spans, with those side by side with it."""
     run, hedged = [span[2] for span in spans[-1:]], False
+    if len(spans) == 1:
+        return run, False
     for (_, end, content), (start, _, _) in zip(spans[-2::-1], spans[:0:-1], strict=True):
         joint = _joint(text[end:start])
         if not joint:
@@ -297,7 +303,7 @@ def _price(content: str, before: str, after: str) -> bool:
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
     clause = before.lower().replace("’", "'")
-    if not any(cue in clause for cue in ("no", "n't", "never", "neither", "unsure", "whether")):
+    if not any(map(clause.__contains__, ("no", "n't", "never", "neither", "unsure", "whether"))):
         return False
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
@@ -313,16 +319,18 @@ def _marked(text: str, work: Work) -> Run:
     lowered = text.lower()
     if len(lowered) != len(text):  # the few letters that change length would shift what is found
         lowered = text
-    starts = [at + len(marker) for marker in MARKERS if (at := lowered.rfind(marker)) >= 0]
+    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
+    starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
     line = lowered.rfind("\n") + 1
     starts += [line + 3] * lowered.startswith("a: ", line)
-    at, final = len(text), lowered.rfind("final answer") + 6
+    at = len(text)
     while len(starts) < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
-        after = lowered[at + 6 : at + 40].removeprefix("s").lstrip(" *_")
-        clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
-        if (after.startswith(AFTER_ANSWER) or at == final) and not any(cue in clause for cue in HEDGES[6:]):
-            starts.append(at + 6 + lowered.startswith("s", at + 6))
+        start = at + 6 + lowered.startswith("s", at + 6)
+        after = lowered[start : start + 20].lstrip(" *_")
+        if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
+            clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
+            starts += [start] * (not any(map(clause.__contains__, HYPOTHESES)))
     for start in sorted(starts, reverse=True):
         run, hedged = _statement(text[start : start + 4000], work)
         cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
@@ -405,7 +413,7 @@ def _last(text: str, work: Work) -> Run:
     else:
         return NOTHING
     before = text[max(0, start - 80) : start]
-    doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES)
+    doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES + HYPOTHESES)
     doubt |= text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
     doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
     return NOTHING if doubt else (run, hedged)
@@ -1652,7 +1660,7 @@ def _width(node: Node) -> int:
     """About the number of digits of the longest whole number in a node."""
     if _rational(node):
         return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
-    return max(map(_width, node), default=0) if type(node) is tuple and node[0] not in ("text", "based") else 0
+    return max(map(_width, node), default=0) if type(node) is tuple and node[:1] not in (("text",), ("based",)) else 0
 
 
 def _stepped(node: Node) -> bool:
@@ -1708,6 +1716,8 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
 
 def _words(tokens: list[str]) -> str | None:
     """Tokens that are only words and letters as one text, without case, article and brackets; None of others."""
+    if tokens[0][0] in DIGITS:
+        return None
     kept = [token for token in tokens if token not in ("{", "}", ".", ":", "?", '"')]
     if "," not in kept and ";" not in kept:
         kept = [token for token in kept if token not in "()"]
@@ -1737,7 +1747,7 @@ class Judge(Builder):
     def __init__(self, a: str, b: str, work: Work):
         super().__init__(work)
         self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
-        self.directed = False
+        self.directed, self.trees = False, ()
         self.residues: list[Residues] = []
         self.reals: dict[tuple[int, bool], Reals] = {}
         self.values: dict[tuple, Complex | Exception] = {}
@@ -1749,30 +1759,21 @@ class Judge(Builder):
         if self.same_words(left, right):
             return True, "equal"
         why, readings = "", [(left, right)]
-        readings += [(scan(self.a, False), right)] * ("," in self.a)  # 100,200 may be a list after all
-        readings += [(left, scan(self.b, False))] * ("," in self.b)
+        if "," in self.a or "," in self.b:  # 100,200 may be a list after all
+            readings += [(scan(self.a, False), right), (left, scan(self.b, False))]
         for one, other in readings:
             for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
-                x, y = parse(one, self.work, natural), parse(other, self.work, natural)
-                self.prepare(x, y)
+                x, y = self.trees = parse(one, self.work, natural), parse(other, self.work, natural)
+                for known in (self.values, self.reals, self.sizes):
+                    known.clear()
                 try:
-                    if (self.conditions(one, other) and self.match(x, y)) or self.labelled(one, other, x, y):
+                    if (self.match(x, y) and self.conditions(one, other)) or self.labelled(one, other, x, y):
                         return True, "equal"
                     if directed and self.rounds(x, y, other):
                         return True, "equal"
                 except Unread as error:
                     why = f" as far as decided: {error}"
         return False, "not equal" + why
-
-    def prepare(self, x: Node, y: Node) -> None:
-        """Nothing; sets the letters in order and the working precision for two values."""
-        self.order = sorted(_texts(x) | _texts(y))
-        self.width = max(_width(x), _width(y))
-        extra = max(0, min(self.width, MAX_WIDTH) - 5)
-        self.tolerance = ONE.scaleb(-50 - 2 * extra)
-        self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
-        for known in (self.values, self.reals, self.sizes):
-            known.clear()
 
     def same_words(self, left: list[str], right: list[str]) -> bool:
         """Whether two answers are the same words; or one is yes or no, and the other says so with more words."""
@@ -1818,7 +1819,7 @@ class Judge(Builder):
             return True
         if kind == other == "seq" and a[1] == b[1]:
             return len(a) == len(b) and all(map(self.match, a[2:], b[2:]))
-        one, values = _assigned(a), _assigned(b)
+        one, values = (_assigned(a), _assigned(b)) if "rel" in kinds or "list" in kinds else ({}, {})
         if one and values:
             return one.keys() == values.keys() and all(self.match(one[name], values[name]) for name in one)
         named, node = (one, b) if one else (values, a)
@@ -2041,6 +2042,11 @@ class Judge(Builder):
 
     def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
         """Whether two expressions pass a check wherever both have a value, at enough points. Raises Unread of too few."""
+        if not self.reals:  # the first time for these two: the letters in order, and the working precision
+            self.order, self.width = sorted(_texts(self.trees)), _width(self.trees)
+            extra = max(0, min(self.width, MAX_WIDTH) - 5)
+            self.tolerance = ONE.scaleb(-50 - 2 * extra)
+            self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
         if self.width > MAX_WIDTH:
             raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
         found = letters(a) | letters(b)

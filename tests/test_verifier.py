@@ -466,7 +466,7 @@ def test_different_golds_that_are_called_equal(name):
 
 def matches(a, b):
     judge = Judge("a", "b", Work())
-    judge.prepare(a, b)
+    judge.trees = a, b
     try:
         return judge.match(a, b)
     except Unread:
