@@ -51,7 +51,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
-from functools import partial
+from functools import partial, reduce
 from hashlib import blake2b
 from unicodedata import normalize
 
@@ -144,7 +144,7 @@ HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
 HYPOTHESES = ("if ", "suppose ", "assum")
 GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
            "could not", "unable to", "not sure", "no idea", "stuck", "no answer")  # fmt: skip
-MARKERS = ("####", "choice is", "option is", "solutions are", "roots are", "values are")
+MARKERS = ("####", "choice is", "option is", "solutions are")
 CHINESE = ("答案是", "答案为", "答案：", "答案:", "故选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = tuple(f"{word} " for word in (
@@ -302,9 +302,9 @@ def _price(content: str, before: str, after: str) -> bool:
 
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
-    clause = before.lower().replace("’", "'")
-    if not any(map(clause.__contains__, ("no", "n't", "never", "neither", "unsure", "whether"))):
+    if not ("no" in before or "n't" in before or "n’t" in before or "never" in before or "neither" in before or "unsure" in before or "whether" in before):
         return False
+    clause = before.lower().replace("’", "'")
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).split()[-4:]
@@ -314,24 +314,34 @@ def _denied(before: str) -> bool:
     return bool(direct) or any(cue in clause for cue in UNSURE)
 
 
-def _marked(text: str, work: Work) -> Run:
-    """The value after the last marker that has one. A last statement that is cut off is passed over."""
-    lowered = text.lower()
-    if len(lowered) != len(text):  # the few letters that change length would shift what is found
-        lowered = text
+def _starts(lowered: str, work: Work) -> Iterator[int]:
+    """Where markers end, the last one first."""
     markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
-    starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
+    others = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
     line = lowered.rfind("\n") + 1
-    starts += [line + 3] * lowered.startswith("a: ", line)
-    at = len(text)
-    while len(starts) < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
+    others += [line + 3] * lowered.startswith("a: ", line)
+    others.sort()
+    at, count = len(lowered), 0
+    while count < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
         start = at + 6 + lowered.startswith("s", at + 6)
         after = lowered[start : start + 20].lstrip(" *_")
         if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
             clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
-            starts += [start] * (not any(map(clause.__contains__, HYPOTHESES)))
-    for start in sorted(starts, reverse=True):
+            while others and others[-1] > start:
+                yield others.pop()
+            count += 1
+            if not any(map(clause.__contains__, HYPOTHESES)):
+                yield start
+    yield from reversed(others)
+
+
+def _marked(text: str, work: Work) -> Run:
+    """The value after the last marker that has one. A last statement that is cut off is passed over."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # the few letters that change length would shift what is found
+        lowered = text
+    for start in _starts(lowered, work):
         run, hedged = _statement(text[start : start + 4000], work)
         cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
         if run and not cut:
@@ -341,6 +351,9 @@ def _marked(text: str, work: Work) -> Run:
 
 def _statement(text: str, work: Work) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
+    head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
+    if head.isdecimal():
+        return [head], False  # the most frequent ones soon
     text = text.lstrip(" :*=#\n\t_：")
     text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
     while text[:14].lower().startswith(FILLERS):
@@ -447,7 +460,6 @@ SPACES = frozenset(" \t\n\r\f\v~$\0")
 
 
 def _table(lines: str) -> dict[str, str]:
-    """{alias: token} from "token alias alias; token alias ..."."""
     return {alias: group.split()[0] for group in lines.split(";") for alias in group.split()[1:]}
 
 
@@ -588,7 +600,6 @@ def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
 
 
 def _digits(s: str, i: int) -> int:
-    """The index after the digits at `i`."""
     while s[i] in DIGITS:
         i += 1
     return i
@@ -715,7 +726,6 @@ class Builder:
             raise Unread("arithmetic with what is no number")
 
     def plus(self, terms: list[Node]) -> Node:
-        """The sum of expressions."""
         total, rest = 0, []
         for term in terms:
             if self.fold(term, total):
@@ -749,7 +759,6 @@ class Builder:
         return rest[0] if len(rest) == 1 else ("*", *rest)
 
     def power(self, base: Node, exponent: Node) -> Node:
-        """base^exponent, folded where both are rational and the exponent whole."""
         if type(exponent) is int and _rational(base):
             if not base and exponent <= 0:
                 raise Unread("division by zero")
@@ -760,13 +769,11 @@ class Builder:
         return base if exponent == 1 else ("^", base, exponent)
 
     def over(self, above: Node, below: Node) -> Node:
-        """above / below."""
         if type(above) is type(below) is int and below and self.fold(above, below):
             return _lowest(Fraction(above, below))
         return self.times([above, self.power(below, -1)])
 
     def minus(self, node: Node) -> Node:
-        """-node."""
         return -node if type(node) is int else self.times([-1, node])
 
     def call(self, name: str, x: Node, base: Node = "e") -> Node:
@@ -777,11 +784,9 @@ class Builder:
         return self.over(("\\ln", x), ("\\ln", base)) if base != "e" else ("\\ln" if name == "\\log" else name, x)
 
     def hyperbolic(self, x: Node, sign: int) -> Node:
-        """(e^x + sign e^-x) / 2."""
         return self.over(self.plus([self.power("e", x), self.times([sign, self.power("e", self.minus(x))])]), 2)
 
     def factorial(self, n: Node, step: int = 1) -> Node:
-        """n! (step 1) or n!! (step 2)."""
         self.numbers(n)
         if type(n) is not int:
             return ("!" * step, n)
@@ -791,7 +796,6 @@ class Builder:
         return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
 
     def choose(self, n: Node, k: Node) -> Node:
-        """The binomial of n over k; symbolic beyond a bound."""
         if type(n) is type(k) is int and 0 <= n <= 8000 and k >= 0:
             self.work.spend(1 + n * n // 60_000)
             return math.comb(n, k)
@@ -831,6 +835,7 @@ class Builder:
         return build(*(self.substitute(x, name, value) for x in node[1:]))
 
 
+HALF = Fraction(1, 2)
 DERIVED: dict[str, Callable[[Builder, Node], Node]] = {
     "\\tan": lambda b, x: b.over(("\\sin", x), ("\\cos", x)),
     "\\cot": lambda b, x: b.over(("\\cos", x), ("\\sin", x)),
@@ -845,8 +850,11 @@ DERIVED: dict[str, Callable[[Builder, Node], Node]] = {
     "\\exp": lambda b, x: b.power("e", x),
     "\\lg": lambda b, x: b.over(("\\ln", x), ("\\ln", 10)),
     "\\arccot": lambda b, x: b.plus([b.over("\\pi", 2), b.minus(("\\arctan", x))]),
-    "\\arcsec": lambda b, x: ("\\arccos", b.power(x, -1)),
-    "\\arccsc": lambda b, x: ("\\arcsin", b.power(x, -1)),
+    # arcsin x = 2 arctan(x / (1 + sqrt(1 - x^2)))
+    "\\arcsin": lambda b, x: b.times([2, ("\\arctan", b.over(x, b.plus([1, b.power(b.plus([1, b.times([-1, x, x])]), HALF)])))]),
+    "\\arccos": lambda b, x: b.plus([b.times(["\\pi", HALF]), b.minus(b.call("\\arcsin", x))]),
+    "\\arcsec": lambda b, x: b.call("\\arccos", b.power(x, -1)),
+    "\\arccsc": lambda b, x: b.call("\\arcsin", b.power(x, -1)),
 }
 
 
@@ -897,11 +905,9 @@ class Parser(Builder):
         self.base = "e" if natural else 10  # of a logarithm without one
 
     def go(self, at: int) -> None:
-        """Nothing; steps to the token at an index."""
         self.at, self.token = at, self.tokens[at]
 
     def next(self) -> str:
-        """The token; steps past it."""
         token = self.token
         self.go(self.at + 1)
         return token
@@ -913,13 +919,11 @@ class Parser(Builder):
         self.at < len(self.tokens) - 4 and self.next()
 
     def answer(self) -> Node:
-        """The value of all the tokens."""
         node = self.members("")
         self.take("")
         return node
 
     def members(self, close: str) -> Node:
-        """One member or a list; x=1,y=2;x=3,y=4 is a list of lists."""
         found, starts, joints = self.member(), [0], []
         while self.token in SEPARATORS:
             while self.token in SEPARATORS:
@@ -934,7 +938,6 @@ class Parser(Builder):
         return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self) -> list[Node]:
-        """The readings of one member, one for each choice of its signs +-."""
         start, self.signs, self.choice = self.at, 0, 0
         found = [self.relation()]
         if self.signs > MAX_SIGNS:
@@ -1001,7 +1004,6 @@ class Parser(Builder):
         return ("quantity", node, (unit,))
 
     def named_unit(self) -> str:
-        """The unit after a number in one spelling, as cm^2 or meter/second."""
         name = suffix = ""
         while True:
             word = self.token[1:] if self.token[:1] == '"' else ""
@@ -1099,7 +1101,6 @@ class Parser(Builder):
                 return node
 
     def exponent(self) -> Node:
-        """What follows ^; towers associate to the right."""
         self.next()
         self.enter()
         negative = self.token == "-" and bool(self.next())
@@ -1117,7 +1118,6 @@ class Parser(Builder):
         return self.literal(self.next()) if self.token[:1] in DIGITS else self.atom()
 
     def enter(self) -> None:
-        """Nothing; counts one level more, or raises Unread beyond the bound."""
         self.depth += 1
         self.work.spend(3)
         if self.depth > MAX_DEPTH:
@@ -1159,7 +1159,6 @@ class Parser(Builder):
         return self.power(self.argument(), self.over(1, degree))
 
     def fenced(self, token: str) -> Node:
-        """An absolute value, floor or ceiling."""
         name, close = FENCES[token]
         self.bars += token == "|"
         node = self.call(name, self.sum())
@@ -1172,7 +1171,6 @@ class Parser(Builder):
         return self.atom()
 
     def series(self, token: str) -> Node:
-        """A sum or product over a range of whole numbers."""
         self.take("_")
         self.take("{")
         name = self.next()
@@ -1187,7 +1185,6 @@ class Parser(Builder):
         return (self.plus if token == "\\sum" else self.times)(terms)
 
     def folded(self, token: str) -> Node:
-        """The gcd, lcm, maximum or minimum of numbers."""
         node = self.atom()
         items = node[2:] if _kind(node) == "seq" else node[1:] if _kind(node) == "set" else ()
         whole = token in ("\\gcd", "\\lcm")
@@ -1196,7 +1193,6 @@ class Parser(Builder):
         return FOLDS[token](*items) if whole else FOLDS[token](items)
 
     def number(self, token: str) -> Node:
-        """A number and what belongs to it: a base, a repeating part, the fraction of a mixed number."""
         following = self.token
         if following == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
@@ -1222,7 +1218,6 @@ class Parser(Builder):
         return value
 
     def digits(self, at: int) -> tuple[int, int]:
-        """The whole number at `at`, in braces or not, and the index after it; -1 where there is none."""
         braced = self.tokens[at] == "{" and self.tokens[at + 2] == "}"
         token = self.tokens[at + braced]
         return (int(token) if token.isdecimal() and len(token) < 20 else -1), at + 1 + 2 * braced
@@ -1267,7 +1262,6 @@ class Parser(Builder):
         return items[0]
 
     def function(self, name: str) -> Node:
-        """The value of a function with its base, exponent and argument."""
         base, exponent = self.base if name == "\\log" else "e", 1
         if self.token == "_":
             self.next()
@@ -1288,7 +1282,6 @@ class Parser(Builder):
         return self.power(self.call(name, self.times(factors), base), exponent)
 
     def matrix(self, token: str) -> Node:
-        """The matrix up to its \\end: ("matrix", *rows); or the cases, as a list where they have no conditions."""
         rows: list[list[Node]] = [[]]
         while not self.token.startswith("\\end"):
             rows[-1].append(self.relation())
@@ -1309,7 +1302,6 @@ class Parser(Builder):
         return ("matrix", *map(tuple, rows))
 
     def determinant(self, token: str) -> Node:
-        """The determinant of a small square of rows."""
         node = self.matrix(token) if token != "\\det" else self.atom()
         rows = node[1:] if _kind(node) == "matrix" else ((),)
         if len(rows) != len(rows[0]) or len(rows) > 5:
@@ -1317,7 +1309,6 @@ class Parser(Builder):
         return self.expand(rows)
 
     def expand(self, rows: tuple) -> Node:
-        """A determinant by its first row."""
         self.work.spend(3)
         minors = [self.expand(tuple(row[:j] + row[j + 1 :] for row in rows[1:])) for j in range(len(rows))] if rows else []
         return self.plus([self.times([(-1) ** j, x, minors[j]]) for j, x in enumerate(rows[0])]) if rows else 1
@@ -1333,7 +1324,6 @@ ATOMS: dict[str, Callable[[Parser, str], Node]] = {
 
 
 def _assigns(node: Node) -> bool:
-    """Whether a node is name = value."""
     return _kind(node) == "rel" and node[1] == ("=",) and type(node[2]) is str
 
 
@@ -1356,6 +1346,8 @@ def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) 
     """The value of tokens as a tree, if need be without words before it, a condition after it, or sides that cannot be
     read; a text node with the reason where they have none. `natural` takes a logarithm without a base to base e."""
     try:
+        if len(tokens) == 1 and tokens[0][0] in DIGITS:
+            return Builder(work).literal(tokens[0])
         return Parser(tokens, work, natural).answer()
     except (Unread, ArithmeticError, RecursionError) as error:
         why = str(error)
@@ -1422,7 +1414,6 @@ SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
 
 def _draw(seed: str) -> int:
-    """A pseudo-random number below 2^256."""
     return int.from_bytes(blake2b(seed.encode(errors="replace"), digest_size=32).digest())
 
 
@@ -1440,7 +1431,6 @@ class Residues(dict):
         self["i"] = pow(base, self.prime // 4, self.prime)
 
     def __missing__(self, name: str) -> int:
-        """The residue of a name, drawn once."""
         self[name] = value = _draw(f"{name} {self.seed}") % self.prime
         return value
 
@@ -1451,19 +1441,15 @@ class Residues(dict):
         return self.known[node]
 
     def value(self, node: Node) -> int:
-        """The same, worked out."""
         self.work.spend(2)
         if type(node) is str:
             return self[node]
         if _rational(node):
             return node.numerator * pow(node.denominator, -1, self.prime) % self.prime
         if node[0] == "+":
-            return sum([self.value(term) for term in node[1:]]) % self.prime
+            return sum(map(self.value, node[1:])) % self.prime
         if node[0] == "*":
-            value = 1
-            for factor in node[1:]:
-                value = value * self.value(factor) % self.prime
-            return value
+            return math.prod(map(self.value, node[1:])) % self.prime
         if node[0] != "^" or type(node[2]) is not int:
             raise Irrational
         base, exponent = self.value(node[1]), node[2]
@@ -1500,7 +1486,6 @@ class Reals:
         return (ONE.exp() if name == "e" else self.draw(name)), ZERO
 
     def value(self, node: Node) -> Complex:
-        """The real and the imaginary part of an expression."""
         self.work.spend(self.step)
         if type(node) is str:
             if node not in self.point:
@@ -1513,10 +1498,7 @@ class Reals:
         if name == "+":
             return tuple(map(self.total, zip(*map(self.value, node[1:]), strict=True)))
         if name == "*":
-            product = ONE, ZERO
-            for factor in node[1:]:
-                product = _product(product, self.value(factor))
-            return product
+            return reduce(_product, map(self.value, node[1:]))
         x, y = self.value(node[1])
         if name == "^":
             return self.power(x, y, node)
@@ -1529,7 +1511,6 @@ class Reals:
         return (REAL[name](self, x) if name in REAL else self.whole(name, x, node)), ZERO
 
     def total(self, terms: tuple[Decimal, ...]) -> Decimal:
-        """The sum; 0 where it cancels to nothing but rounding."""
         sizes = [abs(x) for x in terms if x]
         total = sum(terms)
         if len(sizes) < 2:
@@ -1539,7 +1520,6 @@ class Reals:
         return ZERO if abs(total) < max(sizes) * self.tiny else total
 
     def power(self, x: Decimal, y: Decimal, node: tuple) -> Complex:
-        """(x+iy)^exponent: the real odd root of a negative number, else the principal value."""
         _, base, exponent = node
         u, v = self.value(exponent)
         if not x and not y:
@@ -1566,10 +1546,9 @@ class Reals:
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
         self.work.spend(self.long)
         size = size.exp()
-        return (size * self.sine(angle, 1), size * self.sine(angle, 0)) if angle else (size, ZERO)
+        return (size * self.sine(angle + self.value("\\pi")[0] / 2), size * self.sine(angle)) if angle else (size, ZERO)
 
     def root(self, x: Decimal) -> Decimal:
-        """The square root, in whole numbers: twice as fast as Decimal's."""
         shift = self.digits - x.adjusted() // 2
         return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift)
 
@@ -1583,25 +1562,21 @@ class Reals:
         half = self.name("\\pi")[0] / (-2 if y < 0 else 2)
         return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * half if x < 0 else 0) if x else half
 
-    def sine(self, x: Decimal, quarter: int = 0) -> Decimal:
-        """sin(x + quarter pi/2), by Taylor's series once |x| is at most pi/4."""
+    def sine(self, x: Decimal) -> Decimal:
+        """sin x by Taylor's series, once |x| is at most pi."""
         if abs(x) > 10**6:
             raise Unread("an angle beyond a million")
-        half = self.value("\\pi")[0] / 2
-        turns = (x / half).to_integral_value()
-        x -= turns * half
-        quarter = (quarter + int(turns)) % 4
-        k, term, square = (1, ONE, -x * x) if quarter % 2 else (2, x, -x * x)
-        total, end = term, self.tiny * self.tiny
+        turn = self.value("\\pi")[0] * 2
+        x -= (x / turn).to_integral_value() * turn
+        term, total, k, square, end = x, x, 2, -x * x, self.tiny * self.tiny
         while abs(term) > end:
             self.work.spend(2 * self.step)
             term *= square / (k * (k + 1))
             total += term
             k += 2
-        return ZERO if abs(total) < self.tiny else -total if quarter > 1 else total
+        return ZERO if abs(total) < self.tiny else total
 
     def arctan(self, x: Decimal) -> Decimal:
-        """arctan(x), by Taylor's series after three halvings of the angle."""
         self.work.spend(60 * self.step)
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
@@ -1613,20 +1588,13 @@ class Reals:
             k += 2
         return 8 * total
 
-    def arcsin(self, x: Decimal) -> Decimal:
-        if abs(x) > 1:
-            raise Unread("no real value")
-        return self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.value("\\pi")[0] / 2 * x
-
     def rounded(self, x: Decimal, how: str) -> Decimal:
-        """A number that is whole up to rounding as a whole one; others rounded so, or Unread if `how` is empty."""
         near = x.to_integral_value()
         if abs(x - near) > self.tiny * (1 + abs(x)) and not how:
             raise Unread("a factorial or binomial of no whole number")
         return near if abs(x - near) <= self.tiny * (1 + abs(x)) else x.to_integral_value(how)
 
     def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
-        """A factorial or binomial."""
         n, k = self.rounded(x, ""), self.rounded(self.value(node[2])[0], "") if name == "\\binom" else ZERO
         if not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE):
             raise Unread("a factorial or binomial of no natural number, or beyond the bound")
@@ -1636,10 +1604,8 @@ class Reals:
 
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
     "\\sin": Reals.sine,
-    "\\cos": lambda reals, x: reals.sine(x, 1),
+    "\\cos": lambda reals, x: reals.sine(x + reals.value("\\pi")[0] / 2),
     "\\arctan": Reals.arctan,
-    "\\arcsin": Reals.arcsin,
-    "\\arccos": lambda reals, x: reals.value("\\pi")[0] / 2 - reals.arcsin(x),
     "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
     "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
 }
@@ -1698,8 +1664,9 @@ def _bare(text: str) -> str:
 
 def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str]:
     """The verdict on two answers, and why. `directed` says that b is the gold answer."""
-    if a.isdecimal() and b.isdecimal() and a.isascii() and b.isascii():
-        return a.lstrip("0") == b.lstrip("0"), "not equal"
+    x, y = a.lstrip(" \\$").rstrip(" $."), b.lstrip(" \\$").rstrip(" $.")
+    if x.isdecimal() and y.isdecimal() and x.isascii() and y.isascii():  # the most frequent ones soon
+        return x.lstrip("0") == y.lstrip("0"), "not equal"
     a, b = _bare(a), _bare(b)
     if max(len(a), len(b)) > MAX_LENGTH:
         return bool(a) and a == b, f"not equal as far as decided: longer than {MAX_LENGTH} characters"
@@ -1733,12 +1700,12 @@ def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
     opened = tokens[0] == "("
     head, mark, *rest = [*tokens[opened:], "", ""]
-    labels = [token.strip('"').upper() in CHOICES for token in rest]
-    several = any(label and after in (")", ":") for label, after in zip(labels, rest[1:], strict=False))
-    fits = head.strip('"').upper() in CHOICES and (head[0] == '"' or head.isupper())
-    if not fits or several or (mark != ")" and (opened or mark not in (".", ":"))):
+    letter = head.strip('"').upper()
+    fits = letter in CHOICES and head in (letter, f'"{letter}', f'"{letter.lower()}')
+    if not fits or (mark != ")" and (opened or mark not in (".", ":"))):
         return "", []
-    return head.strip('"').lower(), [token for token in rest if token]
+    several = any(x.strip('"').upper() in CHOICES and y in (")", ":") for x, y in zip(rest, rest[1:], strict=False))
+    return ("", []) if several else (letter.lower(), rest[:-2])
 
 
 class Judge(Builder):
@@ -1776,7 +1743,6 @@ class Judge(Builder):
         return False, "not equal" + why
 
     def same_words(self, left: list[str], right: list[str]) -> bool:
-        """Whether two answers are the same words; or one is yes or no, and the other says so with more words."""
         words, others = _words(left), _words(right)
         if words and words == others:
             return True
@@ -1873,12 +1839,10 @@ class Judge(Builder):
         return self.same(self.over(x, 100), y) if unit == "%" else self.same(x, self.over(y, 100))
 
     def same_based(self, a: Node, b: Node) -> bool:
-        """The digits in a base may stand without it."""
         digits, value = (a[1][0], b) if _kind(a) == "based" else (b[1][0], a)
         return type(value) is int and len(digits) < MAX_DIGITS and int(digits) == value
 
     def same_matrix(self, a: Node, b: Node) -> bool:
-        """Entry by entry; a column may be written as a tuple."""
         if any(_kind(x) not in ("matrix", "seq") or x[1] in (("[]",), ("(]",), ("[)",)) for x in (a, b)):
             return False
         one, other = (x[1:] if _kind(x) == "matrix" else tuple((y,) for y in x[2:]) for x in (a, b))
@@ -1896,7 +1860,6 @@ class Judge(Builder):
         return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right, strict=True))
 
     def same_solved(self, a: Node, b: Node) -> bool:
-        """Whether one is a chain of equal signs that says the other."""
         found, value = (self.solved(a), b) if _kind(a) == "rel" else (self.solved(b), a)
         if self.directed and _kind(b) == "rel" and len(b) == 4 and b[1] == ("=",) and letters(b[2]) and not _plain(b[2]):
             return False  # 9 is no answer to what asks for u+v = 9
@@ -2019,7 +1982,6 @@ class Judge(Builder):
         return self.agree(a, b, _close)
 
     def points(self) -> list[Residues]:
-        """Two points modulo a prime of this call."""
         if not self.residues:
             first = Residues(self.seed, self.work)
             self.residues = [first, Residues(self.seed + "'", self.work, first.prime)]
@@ -2070,7 +2032,6 @@ class Judge(Builder):
         return True
 
     def value(self, node: Node, number: int, imaginary: bool) -> Complex | Exception:
-        """The value of an expression at a point, or why it has none."""
         key = node, number, imaginary
         if key not in self.values:
             if key[1:] not in self.reals:
@@ -2102,12 +2063,10 @@ COMPARISONS = (
 
 
 def _texts(node: Node) -> set[str]:
-    """All the texts in a node, its names among them."""
     return {node} if type(node) is str else set().union(*map(_texts, node)) if type(node) is tuple else set()
 
 
 def _leaves(node: Node) -> Iterator[Node]:
-    """The expressions in a node of a set of reals."""
     kind = _kind(node)
     if not kind:
         yield node
@@ -2116,7 +2075,6 @@ def _leaves(node: Node) -> Iterator[Node]:
 
 
 def _unsigned(node: Node) -> tuple:
-    """The node, or what it is the negative of."""
     return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
 
 
@@ -2159,7 +2117,6 @@ class Line:
         self.judge, self.ends, self.all = judge, ends, frozenset(range(2 * len(ends) + 1))
 
     def cell(self, node: Node) -> int:
-        """The number of the cell of a point; 0 or the last for the infinities."""
         size = self.judge.size(node)
         if size is None:
             raise Unread("an interval between no real numbers")
@@ -2176,7 +2133,6 @@ class Line:
         return frozenset(range(i + (open_low and i % 2), j + 1 - (open_high and j % 2)))
 
     def half(self, sign: str, bound: Node) -> frozenset[int]:
-        """The cells of the reals x with x `sign` bound."""
         if sign == "\\in":
             return self.cells(bound)[1]
         if sign == "!=":
