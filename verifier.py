@@ -39,8 +39,8 @@ What is policy, not mathematics, and why:
   - \\log without a base is base 10 or e, whichever the other side asks for: sources use both.
   - A base, unit or degree sign may be left out on one side: the question has it. Two that differ are never equal.
   - 35% is 35 and 0.35, since golds are written both ways; but 0.35 is not 35.
-  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may differ
-    in the last one, because such golds were computed; and a chain that ends in one correct rounding is worth both.
+  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may
+    differ in the last one, as such golds were computed; and a chain that ends in one correct rounding is worth both.
   - x = 5, m+n = 5 and f(x) = 5 are worth 5, since they name what is asked; x+y = 5 and 2x = 5 are not.
   - A letter in a floor or ceiling is whole unless it is one of r to z or Greek; 10:40 may be a time and is no 1:4.
   - Case does not count in words and choices, and yes or no may be followed by a reason.
@@ -53,6 +53,8 @@ from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, Invali
 from fractions import Fraction
 from functools import partial, reduce
 from hashlib import blake2b
+from itertools import pairwise
+from operator import add, mul
 from unicodedata import normalize
 
 BUDGET = 80_000  # units of work a call
@@ -132,24 +134,27 @@ def equivalent(a: str, b: str) -> bool:
 # -------------------------------------------------------------------------------------------- where the final answer is
 
 ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
-BLANKS = tuple("\\" + name for name in "textasciitilde textbackslash overset square quad phantom underline".split())
-RETRACTED = tuple("""is wrong|that was wrong|this was wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
-was incorrect|cannot be|on reflection|on second thought|scratch that|no, |that is wrong|that's wrong|this is wrong
-this is incorrect|wait, that""".replace("\n", "|").split("|"))  # fmt: skip
+BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
+RETRACTED = tuple("""
+is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect|cannot be
+that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect|wait, that|no, |on reflection
+on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
+CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
           "don't think", "do not think")  # fmt: skip
 HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
 HYPOTHESES = ("if ", "suppose ", "assum")
-GAVE_UP = ("i cannot", "i can't", "i could not", "i couldn't", "i do not", "i don't", "i am not", "i'm not", "cannot tell",
-           "could not", "unable to", "not sure", "no idea", "stuck", "no answer")  # fmt: skip
+GAVE_UP = tuple("""
+i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure|no idea
+stuck|no answer""".strip().replace("\n", "|").split("|"))  # fmt: skip
 MARKERS = ("####", "choice is", "option is", "solutions are")
 CHINESE = ("答案是", "答案为", "答案：", "答案:", "故选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
-FILLERS = tuple(f"{word} " for word in (
-    "is are be therefore thus simply option choice that exactly approximately about roughly around just only was").split()
-) + ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")  # fmt: skip
+FILLERS = tuple(word + " " for word in """is are be was therefore thus simply option choice that exactly approximately
+about roughly around just only""".split())  # fmt: skip
+FILLERS += ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")
 STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
@@ -302,7 +307,7 @@ def _price(content: str, before: str, after: str) -> bool:
 
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
-    if not ("no" in before or "n't" in before or "n’t" in before or "never" in before or "neither" in before or "unsure" in before or "whether" in before):
+    if not any(cue in before for cue in CUES):
         return False
     clause = before.lower().replace("’", "'")
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
@@ -418,7 +423,8 @@ def _last(text: str, work: Work) -> Run:
         run, hedged = _run(text[base:], spans)
         *prose, factor = ["", *text[max(0, start - 40) : start].split()]
         number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
-        if len(run) == 1 and number and text[start - 1] != "\n" and (prose[-1].isalpha() or prose[-1] in ("", "=", "≈")):
+        alone = prose[-1].isalpha() or prose[-1] in ("", "=", "≈")
+        if len(run) == 1 and number and alone and text[start - 1] != "\n":
             run = [factor + " " + run[0]]  # the area is 16 $\pi$
     elif digit >= 0:
         start, end, value = _number_in(text, digit + 1)
@@ -469,15 +475,16 @@ def _commands(names: str) -> frozenset[str]:
 
 
 UNICODE = str.maketrans(
-    {c: form.format(i) for form, cs in (("^{{{}}}", "⁰¹²³⁴⁵⁶⁷⁸⁹"), ("_{{{}}}", "₀₁₂₃₄₅₆₇₈₉"), ("{}", "０１２３４５６７８９"))
-     for i, c in enumerate(cs)}
+    {c: f"^{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+    | {c: f"_{{{i}}}" for i, c in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+    | {c: str(i) for i, c in enumerate("０１２３４５６７８９")}
     | {c: "\\frac{{{}}}{{{}}}".format(*normalize("NFKC", c).split("⁄")) for c in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
     | {c: f" {token} " for token, cs in (
         ("-", "−–—－"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"), (".", "。"), ("(", "（"), (")", "）"),
         (":", "：∶"), ("=", "＝"), ("%", "％"), ("...", "…")) for c in cs}
     | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
-        "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen rupee "
-        "alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split(), strict=True)}
+        "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
+        "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split(), strict=True)}
     | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "℃": "\\circ C"}
     | dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " ")
 )  # fmt: skip
@@ -488,19 +495,19 @@ COMMANDS = _table("""
 % %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
 \\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
 ... ldots dots cdots dotsc""")
-SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( )
-[ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
+SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
+( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
 underline overrightarrow underbrace nolimits mathop""".split()) | {" ", "\n", "\t"}  # fmt: skip
 DROPPED = frozenset("color textcolor hspace vspace phantom hphantom vphantom label tag".split())  # with their argument
-TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname emph".split())
+TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname".split())
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
 GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi
 omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
 FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\max": max, "\\min": min}
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS.keys() | {"\\sqrt", "\\pi", "\\or", "\\and"}} | _table(
-    "\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS.keys() | {"\\sqrt", "\\pi", "\\or", "\\and"}}
+WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
 cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
@@ -508,8 +515,10 @@ inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogra
 pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
 hour hour hr h; day day; week week; month month; year year; degree degree deg; radian radian rad;
 % percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
-mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db; cal cal; kcal kcal""")
+mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
+cal cal; kcal kcal""")
 LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
+KNOWN, CLOCK = UNITS.keys() | LITTLE, ("am", "pm")
 ORDINALS = frozenset('"st "nd "rd "th'.split())
 
 
@@ -658,9 +667,7 @@ def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
         out.append(WORDS[word])
     elif '"' + lower in ORDINALS and s[i - 1] in DIGITS:
         return  # 18th
-    elif lower in UNITS or lower in LITTLE or after_unit or (lower in ("am", "pm") and ":" in out):
-        out.append('"' + lower)
-    elif lower[:-1] in UNITS and word[-1] == "s" and j - i > 2:
+    elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (lower in CLOCK and ":" in out):
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         head = word[:-1]
@@ -707,7 +714,7 @@ def letters(node: Node) -> frozenset[str]:
 
 
 class Builder:
-    """Makes expressions, with rationals folded up to MAX_BITS, and counts the work. Raises Unread of what has no value."""
+    """Makes expressions, with rationals folded up to MAX_BITS. Counts the work; raises Unread of what has no value."""
 
     def __init__(self, work: Work):
         self.work = work
@@ -725,29 +732,26 @@ class Builder:
         if any(_kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node) for node in nodes):
             raise Unread("arithmetic with what is no number")
 
-    def plus(self, terms: list[Node]) -> Node:
-        total, rest = 0, []
-        for term in terms:
-            if self.fold(term, total):
-                total += term
+    def gather(self, parts: list[Node], value: int, fold: Callable) -> tuple[int | Fraction, list[Node]]:
+        """The rationals among some parts in one, and the other parts."""
+        rest = []
+        for part in parts:
+            if self.fold(part, value):
+                value = fold(value, part)
             else:
-                rest.append(term)
-        rest += [_lowest(total)] * bool(total or not rest)
-        if len(rest) == 1:
-            return rest[0]
-        self.numbers(*rest)
-        return ("+", *rest)
+                rest.append(part)
+        return _lowest(value), rest
+
+    def plus(self, terms: list[Node]) -> Node:
+        total, rest = self.gather(terms, 0, add)
+        rest += [total] * bool(total or not rest)
+        if len(rest) > 1:
+            self.numbers(*rest)
+        return rest[0] if len(rest) == 1 else ("+", *rest)
 
     def times(self, factors: list[Node]) -> Node:
         """The product of expressions; or of a number and a matrix, of a sign and infinity or a number in a base."""
-        product, rest = 1, []
-        for factor in factors:
-            if self.fold(factor, product):
-                product *= factor
-            else:
-                rest.append(factor)
-        if not rest:
-            return _lowest(product)
+        product, rest = self.gather(factors, 1, mul)
         kind = _kind(rest[0]) if len(rest) == 1 else ""
         if kind == "matrix":
             return ("matrix", *(tuple(self.times([product, x]) for x in row) for row in rest[0][1:]))
@@ -755,7 +759,7 @@ class Builder:
             return ("based", ("-" + rest[0][1][0], rest[0][1][1]))
         if rest != [INFINITY] or product not in (1, -1):
             self.numbers(*rest)
-        rest[:0] = [_lowest(product)] * (product != 1)
+        rest[:0] = [product] * (product != 1 or not rest)
         return rest[0] if len(rest) == 1 else ("*", *rest)
 
     def power(self, base: Node, exponent: Node) -> Node:
@@ -780,11 +784,8 @@ class Builder:
         """A function of one argument in terms of the few that `Reals` evaluates."""
         self.numbers(x, base)
         if name in DERIVED:
-            return DERIVED[name](self, x)
+            return self.substitute(DERIVED[name], "x", x)
         return self.over(("\\ln", x), ("\\ln", base)) if base != "e" else ("\\ln" if name == "\\log" else name, x)
-
-    def hyperbolic(self, x: Node, sign: int) -> Node:
-        return self.over(self.plus([self.power("e", x), self.times([sign, self.power("e", self.minus(x))])]), 2)
 
     def factorial(self, n: Node, step: int = 1) -> Node:
         self.numbers(n)
@@ -830,47 +831,25 @@ class Builder:
         self.work.spend(2)
         if type(node) is not tuple or _kind(node):
             return value if node == name else node
-        build = {"+": lambda *terms: self.plus([*terms]), "*": lambda *factors: self.times([*factors]), "^": self.power,
-                 "!": self.factorial, "\\binom": self.choose}.get(node[0], lambda *parts: (node[0], *parts))  # fmt: skip
-        return build(*(self.substitute(x, name, value) for x in node[1:]))
-
-
-HALF = Fraction(1, 2)
-DERIVED: dict[str, Callable[[Builder, Node], Node]] = {
-    "\\tan": lambda b, x: b.over(("\\sin", x), ("\\cos", x)),
-    "\\cot": lambda b, x: b.over(("\\cos", x), ("\\sin", x)),
-    "\\sec": lambda b, x: b.power(("\\cos", x), -1),
-    "\\csc": lambda b, x: b.power(("\\sin", x), -1),
-    "\\sinh": lambda b, x: b.hyperbolic(x, -1),
-    "\\cosh": lambda b, x: b.hyperbolic(x, 1),
-    "\\tanh": lambda b, x: b.over(b.hyperbolic(x, -1), b.hyperbolic(x, 1)),
-    "\\coth": lambda b, x: b.over(b.hyperbolic(x, 1), b.hyperbolic(x, -1)),
-    "\\sech": lambda b, x: b.power(b.hyperbolic(x, 1), -1),
-    "\\csch": lambda b, x: b.power(b.hyperbolic(x, -1), -1),
-    "\\exp": lambda b, x: b.power("e", x),
-    "\\lg": lambda b, x: b.over(("\\ln", x), ("\\ln", 10)),
-    "\\arccot": lambda b, x: b.plus([b.over("\\pi", 2), b.minus(("\\arctan", x))]),
-    # arcsin x = 2 arctan(x / (1 + sqrt(1 - x^2)))
-    "\\arcsin": lambda b, x: b.times([2, ("\\arctan", b.over(x, b.plus([1, b.power(b.plus([1, b.times([-1, x, x])]), HALF)])))]),
-    "\\arccos": lambda b, x: b.plus([b.times(["\\pi", HALF]), b.minus(b.call("\\arcsin", x))]),
-    "\\arcsec": lambda b, x: b.call("\\arccos", b.power(x, -1)),
-    "\\arccsc": lambda b, x: b.call("\\arcsin", b.power(x, -1)),
-}
+        parts = [self.substitute(x, name, value) for x in node[1:]]
+        if node[0] in ("+", "*"):
+            return (self.plus if node[0] == "+" else self.times)(parts)
+        build = {"^": self.power, "!": self.factorial, "\\binom": self.choose}.get(node[0])
+        return build(*parts) if build else (node[0], *parts)
 
 
 # ----------------------------------------------------------------------------------------------------------- the parser
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-NO_UNITS = frozenset(
-    "if is not no more less least most than about approximately when where for with mod modulo base nor but".split()
-)
+NO_UNITS = frozenset("""if is not no more less least most than about approximately when where for with mod modulo base
+nor but""".split())  # fmt: skip
 CURRENCIES = {"\\" + word: word for word in "euro pound yen rupee cent".split()} | {"\\$": "dollar"}
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 RELATIONS = frozenset("= < > <= >= != ~ \\in \\equiv".split())
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix \\endcases : \\cup \\cap
-\\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...""".split()}  # fmt: skip
+STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix \\endcases :
+\\cup \\cap \\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...""".split()}  # fmt: skip
 BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
 FENCES = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
@@ -916,7 +895,7 @@ class Parser(Builder):
         """Nothing; steps past `token`, or raises Unread where another one stands."""
         if self.token != token:
             raise Unread(f"{token or 'the end'!r} expected, {self.token or 'the end'!r} found")
-        self.at < len(self.tokens) - 4 and self.next()
+        self.next()
 
     def answer(self) -> Node:
         node = self.members("")
@@ -1139,10 +1118,9 @@ class Parser(Builder):
             while self.token == "'":
                 node += self.next()
         else:
-            read = Parser.bracketed if token in BRACKETS else Parser.function if token in FUNCTIONS else ATOMS.get(token)
-            if not read:
+            if token not in ATOMS:
                 raise Unread(f"{token!r} is no mathematics here")
-            node = read(self, token)
+            node = ATOMS[token](self, token)
         self.depth -= 1
         return node
 
@@ -1228,7 +1206,8 @@ class Parser(Builder):
             return ""
         start = self.at + 1
         braced = self.tokens[start] == "{"
-        self.go(self.tokens.index("}", start) + 1 if braced and "}" in self.tokens[start:] else min(start + 1, len(self.tokens) - 4))
+        braced &= "}" in self.tokens[start:]
+        self.go(self.tokens.index("}", start) + 1 if braced else min(start + 1, len(self.tokens) - 4))
         return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
@@ -1310,17 +1289,33 @@ class Parser(Builder):
 
     def expand(self, rows: tuple) -> Node:
         self.work.spend(3)
-        minors = [self.expand(tuple(row[:j] + row[j + 1 :] for row in rows[1:])) for j in range(len(rows))] if rows else []
-        return self.plus([self.times([(-1) ** j, x, minors[j]]) for j, x in enumerate(rows[0])]) if rows else 1
+        minors = [self.expand(tuple(row[:j] + row[j + 1 :] for row in rows[1:])) for j in range(len(rows))]
+        return self.plus([self.times([(-1) ** j, rows[0][j], minor]) for j, minor in enumerate(minors)]) if rows else 1
 
 
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
-    "\\beginvmatrix": Parser.determinant, "\\det": Parser.determinant, "\\begincases": Parser.matrix, "\\sum": Parser.series, "\\prod": Parser.series,
-    "\\emptyset": lambda parser, token: ("set",), "\\R": lambda parser, token: ("R",),
-    "\\mathbbZ": lambda parser, token: ("text", "Z"),
-    **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price), **dict.fromkeys(FOLDS, Parser.folded),
+    "\\begincases": Parser.matrix, "\\beginvmatrix": Parser.determinant, "\\det": Parser.determinant,
+    "\\sum": Parser.series, "\\prod": Parser.series, "\\emptyset": lambda parser, token: ("set",),
+    "\\R": lambda parser, token: ("R",), "\\mathbbZ": lambda parser, token: ("text", "Z"),
+    **dict.fromkeys(BRACKETS, Parser.bracketed), **dict.fromkeys(FUNCTIONS, Parser.function),
+    **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price),
+    **dict.fromkeys(FOLDS, Parser.folded),
 }  # fmt: skip
+
+
+# Functions in terms of others; those of one line may use those of the lines before.
+DERIVED: dict[str, Node] = {}
+for line in r"""
+\exp e^x; \sec \frac{1}{\cos x}; \csc \frac{1}{\sin x}; \tan \frac{\sin x}{\cos x}; \cot \frac{\cos x}{\sin x}
+\sinh \frac{e^x-e^{-x}}{2}; \cosh \frac{e^x+e^{-x}}{2}; \arccot \frac\pi2-\arctan x; \lg \log_{10} x
+\sech \frac{1}{\cosh x}; \csch \frac{1}{\sinh x}; \tanh \frac{\sinh x}{\cosh x}; \coth \frac{\cosh x}{\sinh x}
+\arcsin 2\arctan\frac{x}{1+\sqrt{1-xx}}
+\arccos \frac\pi2-\arcsin x
+\arcsec \arccos\frac1x; \arccsc \arcsin\frac1x
+""".strip().splitlines():
+    parts = (formula.split(None, 1) for formula in line.split("; "))
+    DERIVED |= {name: Parser(scan(formula), Work()).answer() for name, formula in parts}
 
 
 def _assigns(node: Node) -> bool:
@@ -1338,7 +1333,7 @@ def read(text: str, work: Work | None = None) -> Node:
         return ("text", text, str(error))
 
 
-CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided "given \\forall'.split())
+CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
 DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
 
 
@@ -1362,7 +1357,7 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
     """The parts of unread tokens that may be the answer."""
     if "=>" in tokens:
         yield tokens[len(tokens) - tokens[::-1].index("=>") :]
-    if 0 < (at := _condition(tokens)):
+    if (at := _condition(tokens)) > 0:
         yield tokens[:at]
     depth, label, side = 0, 0, 0
     for i, token in enumerate(tokens):
@@ -1418,7 +1413,7 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1. All from the seed."""
+    """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1; all by a seed."""
 
     def __init__(self, seed: str, work: Work, prime: int = 0):
         super().__init__()
@@ -1461,7 +1456,7 @@ class Residues(dict):
 
 class Reals:
     """Evaluates expressions at the point that `draw` gives, in the decimal context of `digits` digits that the caller
-    has set. Complex values appear only where `imaginary` allows them. Raises Unread where there is no value in reach."""
+    has set. Complex values appear only where `imaginary` allows them. Raises Unread where no value is in reach."""
 
     def __init__(self, digits: int, draw: Callable[[str], Decimal], imaginary: bool, work: Work):
         self.digits, self.draw, self.imaginary, self.work = digits, draw, imaginary, work
@@ -1655,7 +1650,7 @@ def _bare(text: str) -> str:
         text = boxes[-1][2] if boxes else ""
     text = text.strip()
     text = text if text.endswith("...") else text.rstrip(".。")
-    while len(text) > 2 and text[0] == text[-1] and text[0] in "_`*\"":
+    while len(text) > 2 and text[0] == text[-1] and text[0] in '_`*"':
         text = text[1:-1].strip().rstrip(".")
     for time in ("a.m", "p.m", "A.M", "P.M") if ".m" in text or ".M" in text else ():
         text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
@@ -1693,7 +1688,7 @@ def _words(tokens: list[str]) -> str | None:
         return None
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
-    return "".join(word[:-1] if len(words) > 1 and len(word) > 4 and word[-1] == "s" else word for word in words).lower()
+    return "".join(word.removesuffix("s") if len(words) > 1 and len(word) > 4 else word for word in words).lower()
 
 
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
@@ -1704,7 +1699,7 @@ def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     fits = letter in CHOICES and head in (letter, f'"{letter}', f'"{letter.lower()}')
     if not fits or (mark != ")" and (opened or mark not in (".", ":"))):
         return "", []
-    several = any(x.strip('"').upper() in CHOICES and y in (")", ":") for x, y in zip(rest, rest[1:], strict=False))
+    several = any(x.strip('"').upper() in CHOICES and y in (")", ":") for x, y in pairwise(rest))
     return ("", []) if several else (letter.lower(), rest[:-2])
 
 
@@ -1766,9 +1761,9 @@ class Judge(Builder):
         return not one or not other or one == other
 
     def rounds(self, x: Node, y: Node, gold: list[str]) -> bool:
-        """Whether the gold answer is a decimal of seven digits or more, and x exact and equal but for its last digit."""
+        """Whether the gold answer is a decimal of seven digits or more, and x exact and the same but for the last."""
         places = len(gold[-1].partition(".")[2])
-        if len(gold) > 2 or type(y) is not Fraction or _rational(x) or not places or not gold[-1][-1] in DIGITS:
+        if len(gold) > 2 or type(y) is not Fraction or _rational(x) or not places or gold[-1][-1] not in DIGITS:
             return False
         size = self.size(x)
         return len(gold[-1].lstrip("0.")) > 7 and size is not None and abs(size - y) < 5 * 10.0**-places
@@ -1803,13 +1798,12 @@ class Judge(Builder):
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
         kinds = _kind(a), _kind(b)
-        left, right = ([*x[NESTED[kind] :]] if kind in ("list", "set") else [x] for x, kind in zip((a, b), kinds, strict=True))
+        left, right = ([*x[NESTED[_kind(x)] :]] if _kind(x) in ("list", "set") else [x] for x in (a, b))
         if max(len(left), len(right)) > MAX_MEMBERS:
             raise Unread(f"more than {MAX_MEMBERS} members")
         if "set" in kinds or any(_kind(x) == "list" and x[1] == ("\\or",) for x in (a, b)):
-            left, right = (
-                [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])] for found in (left, right)
-            )
+            for found in (left, right):
+                found[:] = [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])]
         if len(left) != len(right):
             return self.same_conditioned(a, b) or self.same_conditioned(b, a)
         for x in left:
@@ -1846,7 +1840,7 @@ class Judge(Builder):
         if any(_kind(x) not in ("matrix", "seq") or x[1] in (("[]",), ("(]",), ("[)",)) for x in (a, b)):
             return False
         one, other = (x[1:] if _kind(x) == "matrix" else tuple((y,) for y in x[2:]) for x in (a, b))
-        return [*map(len, one)] == [*map(len, other)] and all(all(map(self.match, *rows)) for rows in zip(one, other, strict=True))
+        return [*map(len, one)] == [*map(len, other)] and all(map(self.match, sum(one, ()), sum(other, ())))
 
     def same_ratio(self, a: Node, b: Node) -> bool:
         """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
@@ -1857,11 +1851,11 @@ class Judge(Builder):
         times = [9 < x < 60 for x in both]
         if times[1::2] == [True, True] or times[:2] == [True, True] or times[2:] == [True, True] or 0 in left + right:
             return all(map(self.same, left, right))
-        return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right, strict=True))
+        return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right))
 
     def same_solved(self, a: Node, b: Node) -> bool:
         found, value = (self.solved(a), b) if _kind(a) == "rel" else (self.solved(b), a)
-        if self.directed and _kind(b) == "rel" and len(b) == 4 and b[1] == ("=",) and letters(b[2]) and not _plain(b[2]):
+        if self.directed and _kind(b) == "rel" and b[1] == ("=",) and letters(b[2]) and not _plain(b[2]):
             return False  # 9 is no answer to what asks for u+v = 9
         return any(self.match(x, value) for x in found)
 
@@ -1954,8 +1948,9 @@ class Judge(Builder):
     def same_region(self, a: Node, b: Node) -> bool:
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others."""
         ends: list[tuple[float, Node]] = []
-        sizes = ((self.size(node), node) for node in {*_leaves(a), *_leaves(b)})
-        for size, node in sorted(((x, y) for x, y in sizes if x is not None and not math.isinf(x)), key=lambda end: end[0]):
+        sizes = [(self.size(node), node) for node in {*_leaves(a), *_leaves(b)}]
+        finite = [(size, node) for size, node in sizes if size is not None and not math.isinf(size)]
+        for size, node in sorted(finite, key=lambda end: end[0]):
             self.work.spend(4)
             near = (end for x, end in ends[-3:] if math.isclose(x, size, rel_tol=1e-12))
             if not any(self.same(end, node) for end in near):
@@ -2003,7 +1998,7 @@ class Judge(Builder):
         return self.sizes[node]
 
     def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
-        """Whether two expressions pass a check wherever both have a value, at enough points. Raises Unread of too few."""
+        """Whether two expressions pass a check wherever both have a value. Raises Unread of too few points."""
         if not self.reals:  # the first time for these two: the letters in order, and the working precision
             self.order, self.width = sorted(_texts(self.trees)), _width(self.trees)
             extra = max(0, min(self.width, MAX_WIDTH) - 5)

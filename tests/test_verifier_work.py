@@ -26,10 +26,14 @@ def shifted(form, count, joint="+", start=2):
 LONG = "7" * 590
 BIG = [random.Random(k).randrange(10**60, 10**61) for k in range(120)]
 KINDS = {
-    "logarithms and a long number": (shifted("\\ln(x+{})", 120)[0] + "+" + LONG, shifted("\\ln(x+{})", 120)[1] + "+1" + LONG),
+    "logarithms and a long number": (
+        shifted("\\ln(x+{})", 120)[0] + "+" + LONG,
+        shifted("\\ln(x+{})", 120)[1] + "+1" + LONG,
+    ),
     "the same in an equation": (shifted("\\ln(x+{})", 120)[0] + f"={LONG}", shifted("\\ln(x+{})", 120)[1] + f"={LONG}"),
     "a set of such sums": tuple(
-        "\\{" + ",".join(chain("\\ln(x+{})", range(n, n + 11)) + f"+{LONG}{n}" for n in range(k, k + 14)) + "\\}" for k in (1, 2)
+        "\\{" + ",".join(chain("\\ln(x+{})", range(n, n + 11)) + f"+{LONG}{n}" for n in range(k, k + 14)) + "\\}"
+        for k in (1, 2)
     ),
     "sines in a set": tuple("\\{" + part + "\\}" for part in shifted("\\sin(x)+{}", 99, ",")),
     "sines": shifted("\\sin(x+{})", 140),
@@ -121,7 +125,7 @@ JOINTS = ("+", "-", "*", "/", "^", ",", " or ", "=", "<", "\\cup", "\\setminus",
 )
 def test_search_for_more_work(pieces, joints, count, form, change):
     """A search that is led by the work counted finds nothing that takes longer than its budget allows."""
-    text = "".join(piece + joints[i % len(joints)] for i, piece in enumerate((pieces * count)[:count * 3]))
+    text = "".join(piece + joints[i % len(joints)] for i, piece in enumerate((pieces * count)[: count * 3]))
     text = form.format(text[:100_000])
     other = text.replace(*change, 1) + ("" if change[0] else "+1")
     units = max(spent(judge, text, other), spent(verify, text, other), spent(verify, f"\\boxed{{{other}}}", text))
@@ -129,7 +133,11 @@ def test_search_for_more_work(pieces, joints, count, form, change):
 
 
 def test_the_work_of_an_everyday_call_is_small():
-    for response, gold in (("\\boxed{12}", "12"), ("The answer is $\\frac{3}{4}$.", "0.75"), ("\\boxed{2\\sqrt3}", "\\sqrt{12}")):
+    for response, gold in (
+        ("\\boxed{12}", "12"),
+        ("The answer is $\\frac{3}{4}$.", "0.75"),
+        ("\\boxed{2\\sqrt3}", "\\sqrt{12}"),
+    ):
         work = Work()
         assert verify(response, gold, work)
         assert BUDGET - work.left < BUDGET / 100

@@ -1,8 +1,8 @@
 """Grade answers: what was found, how it is read, and the verdict. The command line of verifier.py.
 
-    python -m tools.grade RESPONSE GOLD         both readings and the verdict; exit code 0 equal, 1 not, 2 wrong use
-    python -m tools.grade --score FILE.jsonl    rows of response, gold, expected, kind: a table and the wrong verdicts
-    python -m tools.grade --worst FILE.jsonl    the slowest rows, with their time and their units of work
+python -m tools.grade RESPONSE GOLD         both readings and the verdict; exit code 0 equal, 1 not, 2 wrong use
+python -m tools.grade --score FILE.jsonl    rows of response, gold, expected, kind: a table and the wrong verdicts
+python -m tools.grade --worst FILE.jsonl    the slowest rows, with their time and their units of work
 """
 
 import json
