@@ -136,8 +136,8 @@ def equivalent(a: str, b: str) -> bool:
 ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
 RETRACTED = tuple("""
-is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect|cannot be
-that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect|wait, that|no, |on reflection
+is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect
+cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect|wait, that|no, |on reflection
 on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
@@ -147,8 +147,8 @@ UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not 
 HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
 HYPOTHESES = ("if ", "suppose ", "assum")
 GAVE_UP = tuple("""
-i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure|no idea
-stuck|no answer""".strip().replace("\n", "|").split("|"))  # fmt: skip
+i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure
+no idea|stuck|no answer""".strip().replace("\n", "|").split("|"))  # fmt: skip
 MARKERS = ("####", "choice is", "option is", "solutions are")
 CHINESE = ("答案是", "答案为", "答案：", "答案:", "故选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
@@ -421,7 +421,7 @@ def _last(text: str, work: Work) -> Run:
     if spans and base + spans[-1][1] > digit:
         start, end = base + spans[-1][0], base + spans[-1][1]
         run, hedged = _run(text[base:], spans)
-        *prose, factor = ["", *text[max(0, start - 40) : start].split()]
+        *prose, factor = ["", "", *text[max(0, start - 40) : start].split()]
         number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
         alone = prose[-1].isalpha() or prose[-1] in ("", "=", "≈")
         if len(run) == 1 and number and alone and text[start - 1] != "\n":
@@ -484,7 +484,7 @@ UNICODE = str.maketrans(
         (":", "：∶"), ("=", "＝"), ("%", "％"), ("...", "…")) for c in cs}
     | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
         "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
-        "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split(), strict=True)}
+        "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
     | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "℃": "\\circ C"}
     | dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " ")
 )  # fmt: skip

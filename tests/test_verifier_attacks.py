@@ -1,7 +1,5 @@
 """What no reward may pay for: guesses, hedges, echoes of the gold answer's form. No line here may be credited."""
 
-# ruff: noqa: E501, RUF001
-
 import pytest
 
 from verifier import verify
@@ -115,7 +113,6 @@ ATTACKS = {
         <thinking>\boxed{9}</thinking> No idea. => 9
         First \boxed{9}, then \boxed{8 => 9
         First \boxed{9}, then \boxed{8 => 8
-        \boxed{9} => 
         \boxed{} => 9
         \boxed{7, 8, 9 => 9
         So it is \boxed{\frac{9}{2} => 9
