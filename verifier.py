@@ -137,20 +137,20 @@ ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>"
 BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
 RETRACTED = tuple("""
 is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect
-cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect|wait, that|no, |on reflection
-on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
+is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect
+wait, that|no, |on reflection|on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
           "don't think", "do not think")  # fmt: skip
 HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
-HYPOTHESES = ("if ", "suppose ", "assum")
+HYPOTHESES = ("if ", "suppose ", "assum", "whether")
 GAVE_UP = tuple("""
 i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure
-no idea|stuck|no answer""".strip().replace("\n", "|").split("|"))  # fmt: skip
+no idea|stuck|no answer|not clear|unclear""".strip().replace("\n", "|").split("|"))  # fmt: skip
 MARKERS = ("####", "choice is", "option is", "solutions are")
-CHINESE = ("答案是", "答案为", "答案：", "答案:", "故选")
+CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = tuple(word + " " for word in """is are be was therefore thus simply option choice that exactly approximately
 about roughly around just only""".split())  # fmt: skip
@@ -373,7 +373,7 @@ def _statement(text: str, work: Work) -> Run:
     line = text.split("\n", 1)[0] + " "
     line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
     digits = any(c.isdigit() for c in line)
-    if line.rstrip().endswith((":", " is", " are")) and not digits:
+    if (" " + line.rstrip()).endswith((":", " is", " are")) and not digits:
         return _statement(text[len(line) :], work) if len(line) < len(text) else NOTHING
     line = line.strip(" .*_`\"'。\t\r")
     words = line.split(None, 2)
@@ -382,7 +382,9 @@ def _statement(text: str, work: Work) -> Run:
         return [line if words[1] in ("or", "and") else first], False  # B, for ...
     bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS
     if words and not bare and (digits or "$" in line or "\\" in line):
-        return _last(line, work)
+        verb = max(line.rfind(word) + len(word) for word in (" is ", " are ", " equals "))
+        said = line[verb : verb + 1] if " " in line[:verb] else ""
+        return _statement(line[verb:], work) if said and (said in DIGITS or said in "$\\-(") else _last(line, work)
     return [line] * bool(words), False
 
 
@@ -497,7 +499,7 @@ COMMANDS = _table("""
 ... ldots dots cdots dotsc""")
 SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
 ( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
-underline overrightarrow underbrace nolimits mathop""".split()) | {" ", "\n", "\t"}  # fmt: skip
+underline overrightarrow underbrace nolimits mathop _""".split()) | {" ", "\n", "\t"}  # fmt: skip
 DROPPED = frozenset("color textcolor hspace vspace phantom hphantom vphantom label tag".split())  # with their argument
 TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname".split())
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
@@ -659,7 +661,7 @@ def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
     elif j - i == 1 and word < "\u0400":
         unit = after_unit
         number = out and not modes and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
-        if word in "msg" and number and (s[i - 1] == " " or (s[j] in "/^" and "." in out[-1])):
+        if word in "msg" and number and (s[i - 1] == " " or "." in out[-1]):
             rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
             unit |= not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)
         out.append('"' + word if unit else word)
@@ -880,6 +882,7 @@ class Parser(Builder):
         self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
         self.bars = 0  # open |...|
         self.angle = False  # in the argument of a function, where a degree is a number
+        self.modular = False  # after a congruence sign
         self.unit = ""  # of a sign of degree, percent or currency
         self.base = "e" if natural else 10  # of a logarithm without one
 
@@ -932,9 +935,10 @@ class Parser(Builder):
         sides, signs = [self.side()], []
         while self.token in RELATIONS:
             signs.append(self.next())
+            self.modular = signs[-1] == "\\equiv"
             sides.append(self.side())
-        if signs in ([], ["\\equiv"]) and (self.token == "\\pmod" or self.tokens[self.at + 1] == "\\bmod"):
-            self.go(self.at + 1 + (self.token != "\\pmod"))
+        if signs in ([], ["\\equiv"]) and {self.token, self.token and self.tokens[self.at + 1]} & {"\\pmod", "\\bmod"}:
+            self.go(self.at + 1 + (self.token == "("))
             modulus = self.argument()
             self.go(self.at + (self.token == ")"))
             if type(sides[-1]) is type(modulus) is int and modulus > 0:
@@ -1027,6 +1031,8 @@ class Parser(Builder):
         factors = [self.powers()]
         while True:
             token = self.token
+            if token == "\\bmod" and self.modular:
+                return factors[0] if len(factors) == 1 else self.times(factors)
             if token in ("*", "\\bmod") or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
                 self.next()
                 while self.token in ("-", "+"):
@@ -1055,11 +1061,11 @@ class Parser(Builder):
                 raise Unread("an operation that is not known")  # 7 \circ 3
             if self.token == "\\circ" or (self.token == "^" and "\\circ" in following[:2]):
                 self.go(self.at + (1 if self.token != "^" else 2 if following[0] == "\\circ" else 4))
-                self.go(self.at + (self.token == "C"))
+                scale = self.next() if self.token in ("C", "F") else ""
                 if self.angle:
                     node = self.times([node, "\\pi", Fraction(1, 180)])
                 else:
-                    self.unit = "degree"
+                    self.unit = "fahrenheit" if scale == "F" else "degree"
             elif self.token == "^" and "'" in following[:2]:  # f^\prime
                 self.go(self.at + (2 if following[0] == "'" else 4))
                 node = node + "'" if type(node) is str else node
@@ -1297,7 +1303,8 @@ ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
     "\\begincases": Parser.matrix, "\\beginvmatrix": Parser.determinant, "\\det": Parser.determinant,
     "\\sum": Parser.series, "\\prod": Parser.series, "\\emptyset": lambda parser, token: ("set",),
-    "\\R": lambda parser, token: ("R",), "\\mathbbZ": lambda parser, token: ("text", "Z"),
+    "\\R": lambda parser, token: ("R",),
+    **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
     **dict.fromkeys(BRACKETS, Parser.bracketed), **dict.fromkeys(FUNCTIONS, Parser.function),
     **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price),
     **dict.fromkeys(FOLDS, Parser.folded),
@@ -1377,8 +1384,8 @@ def _parts(tokens: list[str]) -> Iterator[list[str]]:
 def _condition(tokens: list[str]) -> int:
     """Where a condition behind an answer begins, or -1: what follows has to be words, names and relations."""
     at = next((i for i, token in enumerate(tokens) if token in CONDITIONS), -1)
-    if at < 0 and tokens[-1:] == [")"] and {"\\in", "!=", *FLIPPED}.intersection(tokens):
-        at = len(tokens) - 1 - tokens[::-1].index("(") if "(" in tokens else -1
+    if at < 0 and tokens[-1:] == [")"] and "(" in tokens and {"\\in", "!=", "~", *FLIPPED}.intersection(tokens):
+        at = len(tokens) - 1 - tokens[::-1].index("(")
         return at if tokens[at - 1][-1] in "})]0123456789" else -1  # 2^{n} (n > 0)
     rest = [token for token in tokens[at:] if token[0] != '"'] if at > 0 else []
     more = CONDITIONS.intersection(tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest)
@@ -1510,8 +1517,9 @@ class Reals:
         total = sum(terms)
         if len(sizes) < 2:
             return total
-        if min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits):
-            raise Unread("a sum of terms too far apart")
+        rough = self.digits == ROUGH.prec and abs(total) < max(sizes) * ONE.scaleb(-12)
+        if rough or min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits):
+            raise Unread("a sum of terms too far apart, or too near for a rough value")
         return ZERO if abs(total) < max(sizes) * self.tiny else total
 
     def power(self, x: Decimal, y: Decimal, node: tuple) -> Complex:
@@ -1888,7 +1896,7 @@ class Judge(Builder):
     def rounding(self, value: Node, rounding: Node) -> bool | None:
         """Whether a decimal is the correct rounding of a value, not a truncation; None where it is neither."""
         size = self.size(value)
-        if size is None or abs(size) > 1e15 or not _rational(rounding):
+        if size is None or abs(size) > 1e15 or not _rational(rounding) or abs(size - rounding) > abs(size) / 10:
             return None
         places = next((n for n in range(-12, 16) if (rounding * Fraction(10) ** n).denominator == 1), None)
         if places is None:
