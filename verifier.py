@@ -47,14 +47,13 @@ What is policy, not mathematics, and why:
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
 from functools import partial, reduce
 from hashlib import blake2b
 from itertools import pairwise
-from operator import add, mul
+from operator import add, ge, gt, le, lt, mul, ne
 from unicodedata import normalize
 
 BUDGET = 80_000  # units of work a call
@@ -145,10 +144,13 @@ COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
           "don't think", "do not think")  # fmt: skip
 HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
+# A number right after one of these is not what is asserted.
+BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
 HYPOTHESES = ("if ", "suppose ", "assum", "whether")
 GAVE_UP = tuple("""
 i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure
-no idea|stuck|no answer|not clear|unclear""".strip().replace("\n", "|").split("|"))  # fmt: skip
+no idea|stuck|hard to say|no answer|not clear|unclear""".strip().replace("\n", "|").split("|"))  # fmt: skip
 MARKERS = ("####", "choice is", "option is", "solutions are")
 CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
@@ -251,7 +253,7 @@ def _closing(text: str, at: int, work: Work) -> int:
 def _joint(gap: str) -> str:
     """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
     words = "".join(c if c.isalpha() else " " for c in gap).split()
-    words = [word for word in words if word not in ("text", "quad", "qquad")] or ["and"]
+    words = [word for word in words if word not in JOINTS] or ["and"]
     apart = len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap)
     return "" if apart else words[0]
 
@@ -436,6 +438,8 @@ def _last(text: str, work: Work) -> Run:
     before = text[max(0, start - 80) : start]
     doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES + HYPOTHESES)
     doubt |= text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
+    words = before.lower().split()[-3:]
+    doubt |= bool(BARRED.intersection(words)) or " ".join(words) in ("at least", "at most", "is at least", "is at most")
     doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
     return NOTHING if doubt else (run, hedged)
 
@@ -1641,6 +1645,7 @@ def _stepped(node: Node) -> bool:
 
 NESTED = {"seq": 2, "list": 2, "rel": 2, "set": 1, "union": 1, "without": 1}  # where the parts of a kind begin
 REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
+HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne, "\\in": None}
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 REAL_LETTERS = frozenset("r s t u v w x y z".split()) | GREEK  # others are whole where there is a floor or ceiling
 SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
@@ -1954,18 +1959,58 @@ class Judge(Builder):
         return 1 if a * c + b * d > 0 else -1
 
     def same_region(self, a: Node, b: Node) -> bool:
-        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others."""
+        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
+
+        The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
         ends: list[tuple[float, Node]] = []
         sizes = [(self.size(node), node) for node in {*_leaves(a), *_leaves(b)}]
         finite = [(size, node) for size, node in sizes if size is not None and not math.isinf(size)]
+        self.cells = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
         for size, node in sorted(finite, key=lambda end: end[0]):
             self.work.spend(4)
-            near = (end for x, end in ends[-3:] if math.isclose(x, size, rel_tol=1e-12))
-            if not any(self.same(end, node) for end in near):
-                ends.append((size, node))
-        line = Line(self, ends)
-        (letter, left), (other, right) = line.cells(a), line.cells(b)
-        return left == right and (letter == other or not letter or not other)
+            near = [i for i in range(max(0, len(ends) - 3), len(ends)) if math.isclose(ends[i][0], size, rel_tol=1e-12)]
+            at = next((i for i in near if self.same(ends[i][1], node)), len(ends))
+            ends += [(size, node)] * (at == len(ends))
+            self.cells[node] = 2 * at + 1
+        one, other = _letter(a), _letter(b)
+        alike = all(self.inside(a, cell) == self.inside(b, cell) for cell in range(2 * len(ends) + 1))
+        return alike and (one == other or not one or not other)
+
+    def inside(self, node: Node, cell: int) -> bool:
+        """Whether a cell of the line is in a set of reals. Raises Unread of what is none."""
+        self.work.spend(2)
+        kind = _kind(node)
+        if kind == "seq" and len(node) == 4:
+            low, high = self.cell(node[2]), self.cell(node[3])
+            if low > high:
+                raise Unread("an empty interval")
+            return low < cell < high or (cell, node[1][0][0]) == (low, "[") or (cell, node[1][0][1]) == (high, "]")
+        if kind == "set":
+            return cell in [*map(self.cell, node[1:])]
+        if kind == "rel":
+            return all(self.holds(*link, _letter(node), cell) for link in zip(node[2:], node[1], node[3:]))
+        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
+            first, *others = [self.inside(x, cell) for x in node[NESTED[kind] :]]
+            if kind == "without" or node[1] == ("\\and",):
+                return first and all(x == (kind == "list") for x in others)
+            return first or any(others)
+        if kind != "R":
+            raise Unread("no set of reals")
+        return True
+
+    def holds(self, left: Node, sign: str, right: Node, letter: str, cell: int) -> bool:
+        """Whether a relation between a letter and an end holds in a cell."""
+        if left != letter:
+            left, sign, right = right, FLIPPED.get(sign, sign), left
+        if left != letter or not letter or sign not in HOLDS:
+            raise Unread("no inequality in one letter")
+        return self.inside(right, cell) if sign == "\\in" else HOLDS[sign](cell, self.cell(right))
+
+    def cell(self, node: Node) -> float:
+        """The cell of an end."""
+        if node not in self.cells:
+            raise Unread("an interval between no real numbers")
+        return self.cells[node]
 
     def same(self, a: Node, b: Node) -> bool:
         """Whether two expressions are equal. Raises Unread beyond a bound."""
@@ -2077,6 +2122,17 @@ def _leaves(node: Node) -> Iterator[Node]:
         yield from _leaves(part)
 
 
+def _letter(node: Node) -> str:
+    """The letter that a set of reals is said of, or "". Raises Unread of several."""
+    kind = _kind(node)
+    if kind == "rel":
+        return next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), "")
+    found = {_letter(x) for x in node[NESTED[kind] :]} - {""} if kind in ("union", "without", "list") else set()
+    if len(found) > 1:
+        raise Unread("inequalities of several letters")
+    return max(found, default="")
+
+
 def _unsigned(node: Node) -> tuple:
     return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
 
@@ -2111,65 +2167,3 @@ def _is_name(node: Node, value: Node) -> bool:
     if all(type(x) is str or (x == -1 and len(parts) > 1) for parts in factors for x in parts):
         return bool(found) and (constant or len(terms) == 1)
     return bool(found) and constant and value != 0 and not found & {"x", "y", "z"}
-
-
-class Line:
-    """The real line, cut at the ends of some sets into numbered cells: 2i+1 is the end i, 2i what is below it."""
-
-    def __init__(self, judge: Judge, ends: list[tuple[float, Node]]):
-        self.judge, self.ends, self.all = judge, ends, frozenset(range(2 * len(ends) + 1))
-
-    def cell(self, node: Node) -> int:
-        size = self.judge.size(node)
-        if size is None:
-            raise Unread("an interval between no real numbers")
-        if math.isinf(size):
-            return 0 if size < 0 else 2 * len(self.ends)
-        at = bisect_left(self.ends, size - abs(size) * 1e-11 - 1e-300, key=lambda end: end[0])
-        return 2 * next(i for i in range(at, len(self.ends)) if self.judge.same(self.ends[i][1], node)) + 1
-
-    def between(self, low: Node, high: Node, open_low: bool, open_high: bool) -> frozenset[int]:
-        """The cells of an interval; Unread of one that is empty."""
-        i, j = self.cell(low), self.cell(high)
-        if i > j:
-            raise Unread("an empty interval")
-        return frozenset(range(i + (open_low and i % 2), j + 1 - (open_high and j % 2)))
-
-    def half(self, sign: str, bound: Node) -> frozenset[int]:
-        if sign == "\\in":
-            return self.cells(bound)[1]
-        if sign == "!=":
-            return self.all - {self.cell(bound)}
-        if sign not in FLIPPED:
-            raise Unread("no inequality")
-        ends = (("*", -1, INFINITY), bound) if sign[0] == "<" else (bound, INFINITY)
-        return self.between(*ends, len(sign) == 1, len(sign) == 1)
-
-    def cells(self, node: Node) -> tuple[str, frozenset[int]]:
-        """The cells of a set of reals, and the letter it is said of or "". Raises Unread of others."""
-        kind = _kind(node)
-        self.judge.work.spend(4 + len(self.ends) // 4)
-        if kind == "seq" and len(node) == 4:
-            return "", self.between(*node[2:], node[1][0][0] == "(", node[1][0][1] == ")")
-        if kind == "R":
-            return "", self.all
-        if kind == "set":
-            return "", frozenset(map(self.cell, node[1:]))
-        if kind == "rel":
-            letter, cells = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), self.all
-            for sign, left, right in zip(node[1], node[2:], node[3:], strict=False):
-                if left != letter:
-                    sign, left, right = FLIPPED.get(sign, sign), right, left
-                if left != letter or not letter:
-                    raise Unread("no inequality in one letter")
-                cells &= self.half(sign, right)
-            return letter, cells
-        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
-            found, (cells, *others) = zip(*map(self.cells, node[NESTED[kind] :]), strict=True)
-            if {*found} - {max(found), ""}:
-                raise Unread("inequalities of several letters")
-            both = node[1] == ("\\and",)
-            for other in others:
-                cells = cells - other if kind == "without" else cells & other if both else cells | other
-            return max(found), cells
-        raise Unread("no set of reals")
