@@ -356,7 +356,7 @@ def _marked(text: str, work: Work) -> Run:
     return NOTHING
 
 
-def _statement(text: str, work: Work) -> Run:
+def _statement(text: str, work: Work, depth: int = 0) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
     head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
     if head.isdecimal():
@@ -376,7 +376,7 @@ def _statement(text: str, work: Work) -> Run:
     line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
     digits = any(c.isdigit() for c in line)
     if (" " + line.rstrip()).endswith((":", " is", " are")) and not digits:
-        return _statement(text[len(line) :], work) if len(line) < len(text) else NOTHING
+        return _statement(text[len(line) :], work, depth + 1) if len(line) < len(text) and depth < 5 else NOTHING
     line = line.strip(" .*_`\"'。\t\r")
     words = line.split(None, 2)
     first = words[0].strip("().,:;*，") if words else ""
