@@ -615,19 +615,10 @@ PIECES = (
     "0 1 2 17 3.5 .5 x y n i e \\pi \\frac \\sqrt ^ _ { } ( ) [ ] \\{ \\} | + - * / = < > \\le \\ne \\pm \\mp , ; : ! % \\% \\$ $ "
     "\\cup \\setminus \\in \\infty \\R \\mathbb{R} \\text{ cm} \\text{or} and or \\text{ \\sin \\ln \\log_ \\arcsin \\binom \\circ ^\\circ "
     "\\begin{pmatrix} \\end{pmatrix} & \\\\ \\overline 0. \\lfloor \\rfloor \\emptyset \\boxed{ \\boxed \\left \\right. \\over \\choose "
-    "million dollars square per A (B) ' . ? ~ # √ ² ≤ ∞ é 𝟙 \\ \\, \\! {,} \\approx "
-    "answer:is:####:Answer:not:than:at least:maybe:<think>:</think>:<answer>:</s>:**:```:A:选:答案:=>:for:where:0.33...:3:05:p.m.:Yes:No"
+    "million dollars square per A (B) ' . ? ~ # √ ² ≤ ∞ é 𝟙 \\ \\, \\! {,} \\approx"
 ).split(" ")
-PIECES[-1:] = [
-    *PIECES[-1].split(":"),
-    "answer is",
-    "Answer: ",
-    "\n",
-    "\\pmod",
-    "\\equiv",
-    "\\sum_{k=1}^{3}",
-    "\\begin{cases}",
-]
+PIECES += """answer is|Answer: |####|not|than|at least|maybe|<think>|</think>|<answer>|</s>|**|```|A: |选|答案|=>|for|where|0.33...|3:05
+p.m.|Yes|No|\\pmod|\\equiv|\\sum_{k=1}^{3}|\\begin{cases}|\\end{cases}""".replace("\n", "|\n|").split("|")
 
 
 def test_fuzz_a_million_characters():
