@@ -230,7 +230,8 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
                 shown = shown.replace(name, "")
             shown = shown.strip("{}")
         if shown.strip(" $?.~_"):
-            if head > 1 and text[head - 1] in "-−" and text[head - 2] in " =($[{:":
+            lead = text[max(0, head - 6) : head].replace("= - ", "=-")
+            if lead[-1:] in ("-", "−") and lead[-2:-1] in (*" =($[{:",):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
@@ -325,6 +326,7 @@ def _starts(lowered: str, work: Work) -> Iterator[int]:
     """Where markers end, the last one first."""
     markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
     others = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
+    others += [lowered.rfind("####", 0, at - 4) + 4 for at in others[:1] if lowered.find("####", 0, at - 4) >= 0]
     line = lowered.rfind("\n") + 1
     others += [line + 3] * lowered.startswith("a: ", line)
     others.sort()
@@ -419,6 +421,10 @@ def _last(text: str, work: Work) -> Run:
     label = words[-1].strip("().*$") if words else ""
     if label in CHOICES and words[-2:-1] and words[-2].lower() in BEFORE_CHOICE:
         return [label], False
+    verb = max(text.rfind(cue, len(text) - 60 if len(text) > 60 else 0) for cue in (" is correct", " is the correct"))
+    label = text[max(0, verb - 10) : max(0, verb)].rpartition(" ")[2].strip("().*$")
+    if label in CHOICES:  # so (B) is correct
+        return [label], False
     base = max(0, len(text) - 20_000)
     spans = _formulas(text[base:], work)
     digit = max(map(text.rfind, "0123456789"))
@@ -504,7 +510,7 @@ COMMANDS = _table("""
 SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
 ( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
 underline overrightarrow underbrace nolimits mathop _""".split()) | {" ", "\n", "\t"}  # fmt: skip
-DROPPED = frozenset("color textcolor hspace vspace phantom hphantom vphantom label tag".split())  # with their argument
+DROPPED = frozenset("color textcolor colorbox hspace vspace phantom hphantom vphantom label tag".split())
 TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname".split())
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
 GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi
@@ -1699,6 +1705,8 @@ def _words(tokens: list[str]) -> str | None:
     words = [token.strip('"') for token in kept]
     if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return None
+    if words[0] == "there" and words[1:2] in (["is"], ["are"]):
+        words = words[2:] or words
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
     return "".join(word.removesuffix("s") if len(words) > 1 and len(word) > 4 else word for word in words).lower()
