@@ -230,8 +230,8 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
                 shown = shown.replace(name, "")
             shown = shown.strip("{}")
         if shown.strip(" $?.~_"):
-            lead = text[max(0, head - 6) : head].replace("= - ", "=-")
-            if lead[-1:] in ("-", "−") and lead[-2:-1] in (*" =($[{:",):
+            lead = text[max(0, head - 4) : head].replace("= - ", "=-")
+            if ("-" in lead or "−" in lead) and lead[-1] in "-−" and lead[-2:-1] in (*" =($[{:",):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
@@ -326,7 +326,8 @@ def _starts(lowered: str, work: Work) -> Iterator[int]:
     """Where markers end, the last one first."""
     markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
     others = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
-    others += [lowered.rfind("####", 0, at - 4) + 4 for at in others[:1] if lowered.find("####", 0, at - 4) >= 0]
+    if lowered.endswith("####") and "####" in lowered[:-4]:
+        others.append(lowered.rfind("####", 0, -4) + 4)
     line = lowered.rfind("\n") + 1
     others += [line + 3] * lowered.startswith("a: ", line)
     others.sort()
