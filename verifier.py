@@ -228,7 +228,7 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
         if "\\" in content and "\\{" not in content:
             for name in BLANKS:
                 shown = shown.replace(name, "")
-            shown = shown.strip("{}")
+            shown = shown.strip("{} $?.~_")
         if shown.strip(" $?.~_"):
             lead = text[max(0, head - 4) : head].replace("= - ", "=-")
             if ("-" in lead or "−" in lead) and lead[-1] in "-−" and lead[-2:-1] in (*" =($[{:",):
