@@ -50,7 +50,7 @@ import math
 from collections.abc import Callable, Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from hashlib import blake2b
 from itertools import pairwise
 from operator import add, ge, gt, le, lt, mul, ne
@@ -1299,10 +1299,9 @@ class Parser(Builder):
 
     def determinant(self, token: str) -> Node:
         node = self.matrix(token) if token != "\\det" else self.atom()
-        rows = node[1:] if _kind(node) == "matrix" else ((),)
-        if len(rows) != len(rows[0]) or len(rows) > 5:
+        if _kind(node) != "matrix" or len(node) != len(node[1]) + 1 or len(node) > 6:
             raise Unread("a determinant of no small square")
-        return self.expand(rows)
+        return self.expand(node[1:])
 
     def expand(self, rows: tuple) -> Node:
         self.work.spend(3)
@@ -1408,8 +1407,8 @@ def _condition(tokens: list[str]) -> int:
 def _agrees(before: list[str], node: Node, work: Work) -> bool:
     """Whether no side before the last one is another number."""
     while before[-1:] in (["="], ["~"]):
-        ends = [i for i, token in enumerate(before[:-1]) if token in ("=", "~")]
-        side, before = before[ends[-1] + 1 if ends else 0 : -1], before[: ends[-1] + 1 if ends else 0]
+        start = max((i + 1 for i, token in enumerate(before[:-1]) if token in ("=", "~")), default=0)
+        side, before = before[start:-1], before[:start]
         try:
             value = Parser(side, work).answer()
         except (Unread, ArithmeticError, RecursionError):
@@ -1483,26 +1482,13 @@ class Reals:
         self.tiny = ONE.scaleb(12 - digits)
         self.point: dict[str, Complex] = {"i": (ZERO, ONE)}
 
-    def name(self, name: str) -> Complex:
-        """The value of a name. pi comes from Machin's formula, 16 atan(1/5) - 4 atan(1/239), in whole numbers."""
-        if name == "\\pi":
-            self.work.spend(self.long)
-            total, one = 0, 10 ** (self.digits + 10)
-            for weight, x in ((16, 5), (-4, 239)):
-                term, k = weight * one // x, 1
-                while abs(term) > 1:
-                    total += term // k
-                    term, k = -term // (x * x), k + 2
-            return Decimal(total).scaleb(-self.digits - 10), ZERO
-        if name == "e":
-            self.work.spend(self.long)
-        return (ONE.exp() if name == "e" else self.draw(name)), ZERO
-
     def value(self, node: Node) -> Complex:
         self.work.spend(self.step)
         if type(node) is str:
             if node not in self.point:
-                self.point[node] = self.name(node)
+                constant = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}.get(node)
+                self.work.spend(self.long if constant else 1)
+                self.point[node] = (constant() if constant else self.draw(node)), ZERO
             return self.point[node]
         if _rational(node):
             self.work.spend(_bits(node) ** 2 // 600_000)
@@ -1573,7 +1559,7 @@ class Reals:
             return x.ln(), ZERO
         if not self.imaginary or not (x or y):
             raise Unread("no real value, or the logarithm of 0")
-        half = self.name("\\pi")[0] / (-2 if y < 0 else 2)
+        half = self.value("\\pi")[0] / (-2 if y < 0 else 2)
         return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * half if x < 0 else 0) if x else half
 
     def sine(self, x: Decimal) -> Decimal:
@@ -1732,7 +1718,6 @@ class Judge(Builder):
         super().__init__(work)
         self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
         self.directed, self.trees = False, ()
-        self.residues: list[Residues] = []
         self.reals: dict[tuple[int, bool], Reals] = {}
         self.values: dict[tuple, Complex | Exception] = {}
         self.sizes: dict[Node, float | None] = {}
@@ -1937,7 +1922,7 @@ class Judge(Builder):
         if signs[0] in FLIPPED:
             return self.proportion(f, g) == (1 if signs == others else -1)
         try:
-            one, other = self.points()
+            one, other = self.points
             x, y = one.of(f), one.of(g)
             return x != 0 != y and (x * other.of(g) - other.of(f) * y) % one.prime == 0
         except Irrational:
@@ -2029,8 +2014,7 @@ class Judge(Builder):
         if (_rational(a) and _rational(b)) or INFINITY in (*_unsigned(a), *_unsigned(b)):
             return False
         try:
-            point = self.points()[0]
-            return point.of(a) == point.of(b)
+            return self.points[0].of(a) == self.points[0].of(b)
         except Irrational:
             pass
         x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
@@ -2038,11 +2022,11 @@ class Judge(Builder):
             return False
         return self.agree(a, b, _close)
 
-    def points(self) -> list[Residues]:
-        if not self.residues:
-            first = Residues(self.seed, self.work)
-            self.residues = [first, Residues(self.seed + "'", self.work, first.prime)]
-        return self.residues
+    @cached_property
+    def points(self) -> tuple[Residues, Residues]:
+        """Two points modulo one prime."""
+        first = Residues(self.seed, self.work)
+        return first, Residues(self.seed + "'", self.work, first.prime)
 
     def size(self, node: Node) -> float | None:
         """A real number as a float, infinities too; None of anything else."""
@@ -2092,7 +2076,10 @@ class Judge(Builder):
         key = node, number, imaginary
         if key not in self.values:
             if key[1:] not in self.reals:
-                self.reals[key[1:]] = Reals(self.context.prec, partial(self.draw, number), imaginary, self.work)
+                made = Reals(self.context.prec, partial(self.draw, number), imaginary, self.work)
+                for old in self.reals.values():  # pi and e are worked out once
+                    made.point |= {name: old.point[name] for name in CONSTANTS & old.point.keys()}
+                self.reals[key[1:]] = made
             try:
                 self.values[key] = self.reals[key[1:]].value(node)
             except (Unread, ArithmeticError) as error:
