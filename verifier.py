@@ -1536,13 +1536,6 @@ class Reals:
                 self.work.spend(2 * self.long)
             size = self.root(abs(x)) ** p if q == 2 else abs(x) ** (p if q == 1 else u)
             return (-size if x < 0 and p % 2 else size), ZERO
-        if q == 1 and 0 < abs(p) <= 1000:
-            result = ONE, ZERO
-            for bit in bin(abs(p))[2:]:
-                result = _product(result, result)
-                result = _product(result, (x, y)) if bit == "1" else result
-            size = result[0] * result[0] + result[1] * result[1]
-            return result if p > 0 else (result[0] / size, -result[1] / size)
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
         self.work.spend(self.long)
         size = size.exp()
