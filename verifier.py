@@ -2,110 +2,210 @@
 """Is this answer right? The final answer of a response, read as mathematics and compared with the gold answer.
 
 Four steps, in the order of this file: find the final answer in a response (`extract_answer`), cut it into tokens
-(`scan`), build a value by recursive descent (`Parser`), compare two values (`match`). Nothing is ever evaluated as a
-program.
+(`scan`), build a value by recursive descent (`parse`), compare two values (`judge`). Nothing is ever evaluated as a
+program. `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
 
 Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals (repeating, scientific), radicals,
-pi, e, i, powers, factorials, binomials, logarithms, trigonometry, floor, ceiling and absolute value; expressions in
-variables; degrees, units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations;
-ratios; matrices and vectors; numbers in a base; words and choices.
+pi, e, i, powers, factorials, binomials, logarithms, trigonometry, floor, ceiling and absolute value, finite sums and
+products, gcd, remainders and congruences; expressions in variables; degrees, units, currency, percent; tuples, lists,
+sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of day; matrices, vectors, determinants;
+numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
   1. Rationals are exact, up to MAX_BITS.
   2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, 2^{1000000}, (t-1)(t+6))
-     are compared at a pseudo-random point modulo PRIME. pi and e are variables here: no polynomial relation between
-     them is known. Unequal ones of degree d pass with probability below d / 2^124.
+     are compared at a pseudo-random point modulo a prime of 125 bits. Point and prime are drawn from both texts. pi and
+     e are variables here: no polynomial relation between them is known. Unequal ones of degree d pass with probability
+     below d / 2^124.
   3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits. The working
-     precision is 70 digits and two more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100};
+     precision is 70 digits and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100};
      sums of terms too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality.
      With variables they have to agree wherever both are real, at two or more of nine points of several sizes and signs,
      some of them whole; analytic expressions that differ pass with probability 0 up to rounding.
+  4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
+     points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
+     where the difference has a period of at most 16; a difference that is rarer passes.
 Points derive from the input alone, so verdicts repeat.
 
-Work is bounded by construction (the MAX_ constants), never by a clock: beyond a bound an answer is equal only to its
-own text, and the reading says so. Nothing here raises on text, keeps state, or uses signals, so it is safe in threads.
+The work of a call is bounded by construction, never by a clock: every step of reading, comparing and evaluating is
+counted, with its number of digits, and spent from one budget (BUDGET) before it is done. Past it, and beyond the other
+MAX_ constants, an answer is equal only to its own text. What is not counted is linear in the text. Nothing here raises
+on text, keeps state, or uses signals, so it is safe in threads.
 
-    python verifier.py RESPONSE GOLD          both readings and the verdict; exit code 0 equal, 1 not, 2 wrong use
-    python verifier.py --score FILE.jsonl     rows of response, gold, expected, kind: a table and the wrong verdicts
+What is policy, not mathematics, and why:
+  - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves.
+  - An open last box, a value that is denied or doubted, and what stands only in the thinking part are no answer, and
+    "or" between two values makes both part of it: a guess must not be paid.
+  - \\log without a base is base 10 or e, whichever the other side asks for: sources use both.
+  - A base, unit or degree sign may be left out on one side: the question has it. Two that differ are never equal.
+  - 35% is 35 and 0.35, since golds are written both ways; but 0.35 is not 35.
+  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may
+    differ in the last one, as such golds were computed; and a chain that ends in one correct rounding is worth both.
+  - x = 5, m+n = 5 and f(x) = 5 are worth 5, since they name what is asked; x+y = 5 and 2x = 5 are not.
+  - A letter in a floor or ceiling is whole unless it is one of r to z or Greek; 10:40 may be a time and is no 1:4.
+  - Case does not count in words and choices, and yes or no may be followed by a reason.
 """
 
-import json
 import math
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
+from functools import cached_property, partial, reduce
 from hashlib import blake2b
+from itertools import pairwise
+from operator import add, ge, gt, le, lt, mul, ne
+from unicodedata import normalize
 
+BUDGET = 80_000  # units of work a call
 MAX_LENGTH = 10_000  # characters of an answer that is read; a longer one equals only its own text
 MAX_TOKENS = 1000  # of an answer that is parsed
 MAX_DEPTH = 40  # of nesting
-MAX_STEPS = 10_000  # atoms read, as the signs of +- take several passes
 MAX_DIGITS = 4000  # of a number in arithmetic; plain integers of any length are compared as text
 MAX_BITS = 60_000  # of an exact rational: larger powers and products stay symbolic
-MAX_FACTORIAL = 3000
-MAX_CHOOSE = 8000  # upper index of an exact binomial
-MAX_WIDTH = 600  # digits of a rational in an expression that needs decimal arithmetic
+MAX_WHOLE = 3000  # of which a factorial is taken; of binomials 8000
+MAX_WIDTH = 1300  # digits of a rational in an expression that needs decimal arithmetic
 MAX_MEMBERS = 100  # of an unordered list
 MAX_SIGNS = 4  # of independent +- in one member, which then stands for 16
-PRIME = 31415926535897932384626433832795029177  # the first prime that is 1 mod 4 after pi * 10^37
-ROOT = pow(5, PRIME // 4, PRIME)  # ROOT^2 = -1 modulo PRIME, as 5 is no square: it stands for i
 
 Node = int | Fraction | str | tuple  # a rational, a name, or (operation or kind, *parts)
+Span = tuple[int, int, str]  # start, end, content
+Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
 
 
 class Unread(Exception):
     """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
 
 
-def verify(response: str, gold: str) -> bool:
+class Irrational(Exception):
+    """An operation that residues do not have."""
+
+
+class Spent(Exception):
+    """The work of a call is used up."""
+
+
+class Work:
+    """The work left to one call, in units of about a microsecond. It is spent before the work is done."""
+
+    def __init__(self, units: int = BUDGET):
+        self.left = units
+
+    def spend(self, units: int) -> None:
+        """Take `units` away. Raises Spent where they are not left, and from then on always."""
+        self.left -= units
+        if self.left < 0:
+            raise Spent("more work than the budget of a call")
+
+
+def verify(response: str, gold: str, work: Work | None = None) -> bool:
     """Whether the final answer of `response` equals `gold`; False where either is missing. Never raises."""
     if not isinstance(response, str) or not isinstance(gold, str):
         return False
-    run, hedged = _final(response)
-    if len(run) > 1 and (hedged or _kind(read(gold)) in ("list", "set")):
-        return equivalent(" or ".join(run) if hedged else " , ".join(run), gold) or (
-            not hedged and equivalent(run[-1], gold)
-        )
-    return bool(run) and equivalent(run[-1], gold)
+    work = work or Work()
+    try:
+        run, hedged = _final(response, work)
+        joined = len(run) > 1 and (hedged or _kind(read(gold, work)) in ("list", "set"))
+    except Spent:
+        return False
+    if joined and judge((" or " if hedged else " , ").join(run), gold, work)[0]:
+        return True
+    return bool(run) and not (joined and hedged) and judge(run[-1], gold, work, directed=True)[0]
 
 
 def extract_answer(response: str) -> str | None:
-    """The final answer of a response, or None. In this order: the last non-empty balanced `\\boxed` or `\\fbox`; what
-    follows "answer is", `####` or `<answer>`; the last bold text; the last formula; the last number. Final values that
-    "or" joins come together, as a hedged answer. Linear in the length of the response; never raises."""
-    run, hedged = _final(response) if isinstance(response, str) else ([], False)
+    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer.
+
+    In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
+    follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
+    last formula or number, whichever comes later. Linear in the length of the response; never raises."""
+    try:
+        run, hedged = _final(response, Work()) if isinstance(response, str) else ([], False)
+    except Spent:
+        return None
     return (" or ".join(run) if hedged else run[-1]) if run else None
 
 
 def equivalent(a: str, b: str) -> bool:
     """Whether two answers are equal. Symmetric; and reflexive, but that an empty text equals nothing. Never raises."""
-    return isinstance(a, str) and isinstance(b, str) and _judge(a, b)[0]
+    return isinstance(a, str) and isinstance(b, str) and judge(a, b, Work())[0]
 
 
 # -------------------------------------------------------------------------------------------- where the final answer is
 
-Span = tuple[int, int, str]  # start, end, content
-Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
+ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
+BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
+RETRACTED = tuple("""
+is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect
+is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect
+wait, that|no, |on reflection|on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
+NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
+CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
+COPULAS = frozenset("be equal equals necessarily exactly just have".split())
+UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
+          "don't think", "do not think")  # fmt: skip
+HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
+# A number right after one of these is not what is asserted.
+BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
+HYPOTHESES = ("if ", "suppose ", "assum", "whether")
+GAVE_UP = tuple("""
+i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure
+no idea|stuck|hard to say|no answer|not clear|unclear""".strip().replace("\n", "|").split("|"))  # fmt: skip
+MARKERS = ("####", "choice is", "option is", "solutions are")
+CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
+AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
+FILLERS = tuple(word + " " for word in """is are be was therefore thus simply option choice that exactly approximately
+about roughly around just only""".split())  # fmt: skip
+FILLERS += ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")
+STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+CHOICES = frozenset("ABCDEFGHIJ")
+BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
+VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+NOTHING: Run = ([], False)
 
 
-def _final(response: str) -> Run:
+def _final(response: str, work: Work) -> Run:
     """The final values of a response, found in the first way that finds any."""
-    boxes = _boxes(response)
+    text = _said(response)
+    boxes = _boxes(text, work)
+    if boxes is None:
+        return NOTHING
     if boxes:
-        return _run(response, boxes)
-    for find in (_marked, _bold, _whole, _last_formula, _last_number):
-        run = find(response)
-        if run[0]:
-            return run
-    return [], False
+        start, end, _ = boxes[-1]
+        after = text[end : end + 80].lstrip(" $.,)]*\n\\")
+        if after and after.lower().removeprefix("but ").startswith(RETRACTED):
+            return _marked(text[end:], work)
+        return NOTHING if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+    return next((run for find in (_marked, _bold, _whole, _last) if (run := find(text, work))[0]), NOTHING)
 
 
-def _boxes(text: str) -> list[Span]:
-    """The last non-empty box and those that end within 40 characters before it or one another."""
+def _said(response: str) -> str:
+    """What a response says in the end: without end-of-text tokens, and after the thinking part."""
+    text = response.rstrip()
+    if "|" in text and "_of_box|>" in text:
+        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+    end = len(text)
+    while text[end - 1 : end] == ">":
+        size = next((len(token) for token in ENDS if text.endswith(token, 0, end)), 0)
+        if text.endswith("|>", 0, end):
+            size = end - max(0, text.rfind("<|", max(0, end - 40), end))
+        if not size:
+            break
+        end -= size
+        while text[end - 1 : end].isspace():
+            end -= 1
+    text = text[:end]
+    if "<" in text and ("<think" in text or "</think" in text):
+        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
+    return text
+
+
+def _boxes(text: str, work: Work) -> list[Span] | None:
+    """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
     found: list[Span] = []
-    at, unclosed = len(text), 0
-    while unclosed < 20 and len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+    at = len(text)
+    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+        work.spend(1)
         if text.startswith("\\boxed", at - 1):
             head, start = at - 1, at + 5
         elif text.startswith("\\fbox", at - 2):
@@ -115,23 +215,33 @@ def _boxes(text: str) -> list[Span]:
         while text[start : start + 1].isspace():
             start += 1
         if text[start : start + 1] == "{":
-            end = _closing(text, start)
-            unclosed += end < 0  # each costs a look at the rest of the text
-            content = text[start + 1 : end - 1].strip() if end > 0 else ""
+            end = _closing(text, start, work)
+            if end < 0:
+                return found or None
+            content = text[start + 1 : end - 1].strip()
         else:
             end = min((i for i in (text.find(c, start, start + 400) for c in " \n$") if i >= 0), default=start + 400)
             content = text[start:end].rstrip(".,;")
-        if found and end > 0 and not head < end <= found[0][0] <= end + 40:
+        if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
-        if content.strip(" $?.~"):
+        shown = content
+        if "\\" in content and "\\{" not in content:
+            for name in BLANKS:
+                shown = shown.replace(name, "")
+            shown = shown.strip("{} $?.~_")
+        if shown.strip(" $?.~_"):
+            lead = text[max(0, head - 4) : head].replace("= - ", "=-")
+            if ("-" in lead or "−" in lead) and lead[-1] in "-−" and lead[-2:-1] in (*" =($[{:",):
+                content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
 
 
-def _closing(text: str, at: int) -> int:
+def _closing(text: str, at: int, work: Work) -> int:
     """The index after the brace that closes the one at `at`, or -1. Escaped braces do not count."""
     depth = 0
     while (close := text.find("}", at)) >= 0:
+        work.spend(1 + (close - at) // 1000)
         depth += text.count("{", at, close) - text.count("\\{", at, close)
         at = close + 1
         if text[close - 1] != "\\" or text[close - 2] == "\\":
@@ -144,15 +254,16 @@ def _closing(text: str, at: int) -> int:
 def _joint(gap: str) -> str:
     """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
     words = "".join(c if c.isalpha() else " " for c in gap).split()
-    words = [word for word in words if word not in ("text", "quad", "qquad")] or ["and"]
-    if len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap):
-        return ""
-    return words[0]
+    words = [word for word in words if word not in JOINTS] or ["and"]
+    apart = len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap)
+    return "" if apart else words[0]
 
 
 def _run(text: str, spans: list[Span]) -> Run:
     """The last of the spans, with those side by side with it."""
     run, hedged = [span[2] for span in spans[-1:]], False
+    if len(spans) == 1:
+        return run, False
     for (_, end, content), (start, _, _) in zip(spans[-2::-1], spans[:0:-1], strict=True):
         joint = _joint(text[end:start])
         if not joint:
@@ -162,101 +273,203 @@ def _run(text: str, spans: list[Span]) -> Run:
     return run, hedged
 
 
-def _formulas(text: str) -> list[Span]:
+def _formulas(text: str, work: Work) -> list[Span]:
     """The formulas $...$, $$...$$, \\(...\\), \\[...\\] of a text."""
-    found, at = [], 0
-    nexts = dict.fromkeys(("$", "\\(", "\\["), -2)
+    found: list[Span] = []
+    at, nexts = 0, dict.fromkeys(("$", "\\(", "\\["), -2)
     while True:
+        work.spend(2)
         for opener, start in nexts.items():
             if start != -1 and start < at:
                 nexts[opener] = text.find(opener, at)
         start, opener = min(((start, opener) for opener, start in nexts.items() if start >= 0), default=(-1, ""))
         if start < 0:
             return found
-        if text.startswith("$$", start):
-            opener = "$$"
-        inside = start + len(opener)
-        end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(opener, opener), inside)
+        fence = "$$" if text.startswith("$$", start) else opener
+        inside = start + len(fence)
+        end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(fence, fence), inside)
+        while fence == "$" and end > 0 and text[end - 1] == "\\":
+            end = text.find("$", end + 1)
         content = text[inside:end] if end >= 0 else ""
-        # "It costs $5 and $7" is no formula: there the space is on one side only.
-        price = opener == "$" and (content[-1:] == " " != content[:1] or text[start - 1 : start] == "\\")
-        if content.strip() and not price:
-            at = end + len(opener)
+        if content.strip() and not (fence == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
+            at = end + len(fence)
             found.append((start, at, content.strip()))
         elif end < 0:
-            return found
+            nexts[opener] = -1
         else:
             at = inside
 
 
-MARKERS = ("answer is", "answer:", "answer**:", "final answer", "####", "<answer>")
-FILLERS = ("is ", "is:", "therefore ", "simply ", "option ", "choice ")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>")
+def _price(content: str, before: str, after: str) -> bool:
+    """Whether two dollar signs are prices: It costs $5 and $7; $17-$12 = $5; $<<3*4=12>>12."""
+    if before == "\\" or after.removeprefix(".")[:1] in DIGITS or after == "<<" or content.rstrip()[-1] in "=+-*/(<":
+        return True
+    prose = "\\" not in content and any(len(word) > 2 and word.isalpha() for word in content.split())
+    return prose and (content[0] in DIGITS or (content[0] == " ") != (content[-1] == " "))
 
 
-def _marked(response: str) -> Run:
-    """The value after the last of MARKERS."""
-    lowered = response.lower()
-    if len(lowered) != len(response):  # the few letters that change length would shift what is found
-        lowered = response
-    at, marker = max((lowered.rfind(marker), marker) for marker in MARKERS)
-    if at < 0:
-        return [], False
-    rest = response[at + len(marker) : at + len(marker) + 4000].lstrip(" :*=#\n\t")
-    while filler := next((word for word in FILLERS if rest.lower().startswith(word)), ""):
-        rest = rest[len(filler) :].lstrip(" :*")
-    return _statement(rest)
+def _denied(before: str) -> bool:
+    """Whether the words right before a value say that it is not the answer, or not known to be."""
+    if not any(cue in before for cue in CUES):
+        return False
+    clause = before.lower().replace("’", "'")
+    for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
+        clause = clause.rpartition(mark)[2]
+    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).split()[-4:]
+    if words[-1:] == ["to"]:
+        words.pop()
+    direct = words and (words[-1] in NOT or (words[-1] in COPULAS and NOT.intersection(words[-2:])))
+    return bool(direct) or any(cue in clause for cue in UNSURE)
 
 
-def _statement(text: str) -> Run:
-    """The value that a text starts with: its formulas side by side, or else its first sentence."""
-    formulas = _formulas(text)
+def _starts(lowered: str, work: Work) -> Iterator[int]:
+    """Where markers end, the last one first."""
+    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
+    others = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
+    if lowered.endswith("####") and "####" in lowered[:-4]:
+        others.append(lowered.rfind("####", 0, -4) + 4)
+    line = lowered.rfind("\n") + 1
+    others += [line + 3] * lowered.startswith("a: ", line)
+    others.sort()
+    at, count = len(lowered), 0
+    while count < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
+        work.spend(1)
+        start = at + 6 + lowered.startswith("s", at + 6)
+        after = lowered[start : start + 20].lstrip(" *_")
+        if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
+            clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
+            while others and others[-1] > start:
+                yield others.pop()
+            count += 1
+            if not any(map(clause.__contains__, HYPOTHESES)):
+                yield start
+    yield from reversed(others)
+
+
+def _marked(text: str, work: Work) -> Run:
+    """The value after the last marker that has one. A last statement that is cut off is passed over."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # the few letters that change length would shift what is found
+        lowered = text
+    for start in _starts(lowered, work):
+        run, hedged = _statement(text[start : start + 4000], work)
+        cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
+        if run and not cut:
+            return run, hedged
+    return NOTHING
+
+
+def _statement(text: str, work: Work, depth: int = 0) -> Run:
+    """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
+    head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
+    if head.isdecimal():
+        return [head], False  # the most frequent ones soon
+    text = text.lstrip(" :*=#\n\t_：")
+    text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
+    while text[:14].lower().startswith(FILLERS):
+        filler = next(word for word in FILLERS if text[:14].lower().startswith(word))
+        text = text[len(filler) :].lstrip(" :*_`\"'\n")
+    formulas = _formulas(text, work) if "$" in text or "\\" in text else []
     if formulas and formulas[0][0] == 0:
         count = 1
         while count < len(formulas) and _joint(text[formulas[count - 1][1] : formulas[count][0]]):
             count += 1
         return _run(text, formulas[:count])
     line = text.split("\n", 1)[0] + " "
-    line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))].strip(" .*")
-    return [line] * bool(line), False
+    line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
+    digits = any(c.isdigit() for c in line)
+    if (" " + line.rstrip()).endswith((":", " is", " are")) and not digits:
+        return _statement(text[len(line) :], work, depth + 1) if len(line) < len(text) and depth < 5 else NOTHING
+    line = line.strip(" .*_`\"'。\t\r")
+    words = line.split(None, 2)
+    first = words[0].strip("().,:;*，") if words else ""
+    if first in CHOICES and words[0][-1] in ".,:;)，" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
+        return [line if words[1] in ("or", "and") else first], False  # B, for ...
+    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS
+    if words and not bare and (digits or "$" in line or "\\" in line):
+        verb = max(line.rfind(word) + len(word) for word in (" is ", " are ", " equals "))
+        said = line[verb : verb + 1] if " " in line[:verb] else ""
+        return _statement(line[verb:], work) if said and (said in DIGITS or said in "$\\-(") else _last(line, work)
+    return [line] * bool(words), False
 
 
-def _bold(response: str) -> Run:
+def _bold(text: str, work: Work) -> Run:
     """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
-    _, *parts = response.rsplit("**", 2)
+    _, *parts = text.rsplit("**", 2)
     if len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1]):
-        return [], False
-    return _statement(parts[0].strip())
+        return NOTHING
+    return _statement(parts[0].strip(), work)
 
 
-def _whole(response: str) -> Run:
+def _whole(text: str, work: Work) -> Run:
     """A short response that is nothing but mathematics or a word."""
-    text = response.strip()
-    words = text[:200].split()
+    text = text.strip()
+    if not 0 < len(text) < 200 or "$" in text or "box" in text:
+        return NOTHING
+    words = text.split()
     prose = any(word.isalpha() and len(word) > 1 for word in words)
-    bare = len(words) < 3 or (not prose and _kind(read(text)) != "text")
-    return [text] * (bare and 0 < len(text) < 200 and "$" not in text and "box" not in text), False
+    return [text] * (len(words) < 3 or (not prose and _kind(read(text, work)) != "text")), False
 
 
-def _last_formula(response: str) -> Run:
-    """The last formula, with those side by side with it."""
-    tail = response[-20_000:]
-    return _run(tail, _formulas(tail))
+def _last(text: str, work: Work) -> Run:
+    """The last formula or number of a prose that asserts it, or the choice that it ends with."""
+    for _ in range(3):  # the number of a heading at the end is no answer
+        line = text.rstrip().rpartition("\n")[2]
+        if not line.lstrip("0123456789").startswith(".") or line.rstrip()[-1:] not in (":", "*"):
+            break
+        text = text[: text.rindex(line)]
+    words = text[-80:].split()
+    label = words[-1].strip("().*$") if words else ""
+    if label in CHOICES and words[-2:-1] and words[-2].lower() in BEFORE_CHOICE:
+        return [label], False
+    verb = max(text.rfind(cue, len(text) - 60 if len(text) > 60 else 0) for cue in (" is correct", " is the correct"))
+    label = text[max(0, verb - 10) : max(0, verb)].rpartition(" ")[2].strip("().*$")
+    if label in CHOICES:  # so (B) is correct
+        return [label], False
+    base = max(0, len(text) - 20_000)
+    spans = _formulas(text[base:], work)
+    digit = max(map(text.rfind, "0123456789"))
+    if spans and base + spans[-1][1] > digit:
+        start, end = base + spans[-1][0], base + spans[-1][1]
+        run, hedged = _run(text[base:], spans)
+        *prose, factor = ["", "", *text[max(0, start - 40) : start].split()]
+        number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
+        alone = prose[-1].isalpha() or prose[-1] in ("", "=", "≈")
+        if len(run) == 1 and number and alone and text[start - 1] != "\n":
+            run = [factor + " " + run[0]]  # the area is 16 $\pi$
+    elif digit >= 0:
+        start, end, value = _number_in(text, digit + 1)
+        run, hedged = [value] * bool(value), False
+    else:
+        return NOTHING
+    before = text[max(0, start - 80) : start]
+    doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES + HYPOTHESES)
+    doubt |= text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
+    words = before.lower().split()[-3:]
+    doubt |= bool(BARRED.intersection(words)) or " ".join(words) in ("at least", "at most", "is at least", "is at most")
+    doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
+    return NOTHING if doubt else (run, hedged)
 
 
-def _last_number(response: str) -> Run:
-    """The last word with a digit, and the neighbours before it that are mathematics or "or"."""
-    end = max((response.rfind(digit) for digit in "0123456789"), default=-1) + 1
-    after = response[end : end + 40].split(" ")[0].split("\n")[0]
-    words = (response[max(0, end - 300) : end].rsplit("\n", 1)[-1] + after).split()
-    if not end or not words:
-        return [], False
-    run = [words.pop()]
+def _number_in(text: str, end: int) -> tuple[int, int, str]:
+    """The number that ends at `end`, as (start, end, value): its word and the words before it that are mathematics."""
+    after = text[end : end + 40].split(" ")[0].split("\n")[0]
+    line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
+    opener = max(map(line.rfind, "(["))
+    if after[:1] in (")", "]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
+        return end - len(line) + opener, end + 1, line[opener:] + after[0]
+    words = (line + after).split()
+    run = [words.pop().rpartition(">>")[2]]
     while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
         run.insert(0, words.pop())
+        if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
+            words[-1] = "*"  # 4 x 5 = 20
     while len(run) > 1 and run[0] in ("=", "+", "*", "/", "or"):
         del run[0]
-    return [" ".join(run).strip(" .,;:*!?")], False
+    start = len(line + after)
+    for word in reversed(run):
+        start = max(0, (line + after).rfind(word if word != "*" else "", 0, start))
+    return end - len(line) + start, end, " ".join(run).strip(" .,;:*!?#`\"'_")
 
 
 # ---------------------------------------------------------------------------------------------------------- the scanner
@@ -266,101 +479,60 @@ SPACES = frozenset(" \t\n\r\f\v~$\0")
 
 
 def _table(lines: str) -> dict[str, str]:
-    """{alias: token} from lines of "token alias alias"."""
-    return {alias: line.split()[0] for line in lines.strip().splitlines() for alias in line.split()[1:]}
+    return {alias: group.split()[0] for group in lines.split(";") for alias in group.split()[1:]}
 
 
-UNICODE = str.maketrans({
-    **{c: f"^{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
-    **{c: f" {token} " for token, cs in (("-", "−–—"), ("*", "×·⋅∗"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"))
-       for c in cs},
-    **{c: f"\\{name} " for c, name in zip("≤≥≠≈±∓∞∪∈∅ℝ√°π∨∖¢€£αβθλμφω∠", (
-        "le ge ne approx pm mp infty cup in emptyset R sqrt circ pi or setminus cent euro pound alpha beta theta "
-        "lambda mu phi omega angle").split(), strict=True)},
-    **dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " "),
-})  # fmt: skip
+def _commands(names: str) -> frozenset[str]:
+    """The commands with these names."""
+    return frozenset("\\" + name for name in names.split())
+
+
+UNICODE = str.maketrans(
+    {c: f"^{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+    | {c: f"_{{{i}}}" for i, c in enumerate("₀₁₂₃₄₅₆₇₈₉")}
+    | {c: str(i) for i, c in enumerate("０１２３４５６７８９")}
+    | {c: "\\frac{{{}}}{{{}}}".format(*normalize("NFKC", c).split("⁄")) for c in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+    | {c: f" {token} " for token, cs in (
+        ("-", "−–—－"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"), (".", "。"), ("(", "（"), (")", "）"),
+        (":", "：∶"), ("=", "＝"), ("%", "％"), ("...", "…")) for c in cs}
+    | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
+        "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
+        "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
+    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "℃": "\\circ C"}
+    | dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " ")
+)  # fmt: skip
 COMMANDS = _table("""
-\\frac dfrac tfrac cfrac
-\\binom dbinom tbinom
-* cdot times ast
-/ div
-<= le leq leqslant leqq
->= ge geq geqslant geqq
-< lt
-> gt
-!= ne neq
-~ approx simeq
-\\or lor vee
-\\and land wedge
-| lvert rvert vert mid middle
-: colon
-( langle lparen
-) rangle rparen
-[ lbrack
-] rbrack
-\\{ lbrace
-\\} rbrace
-% %
-' prime
-\\circ degree
-\\emptyset varnothing
-\\setminus backslash
-\\overline bar dot
-\\\\ cr
-\\phi varphi
-\\epsilon varepsilon
-\\theta vartheta
-""")
-SKIPPED = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; : ( ) [ ] "
-    "hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it".split()
-) | {" ", "\n", "\t"}  # fmt: skip
-TEXTS = frozenset(
-    "text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname emph".split()
-)
+\\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
+>= ge geq geqslant geqq; < lt; > gt; != ne neq; ~ approx simeq; \\or lor vee; \\and land wedge;
+| lvert rvert vert mid middle; : colon; ( langle lparen; ) rangle rparen; [ lbrack; ] rbrack; \\{ lbrace; \\} rbrace;
+% %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
+\\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
+... ldots dots cdots dotsc""")
+SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
+( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
+underline overrightarrow underbrace nolimits mathop _""".split()) | {" ", "\n", "\t"}  # fmt: skip
+DROPPED = frozenset("color textcolor colorbox hspace vspace phantom hphantom vphantom label tag".split())
+TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname".split())
 MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
-FUNCTIONS = frozenset(
-    "\\" + name for name in "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log lg exp".split()
-)
-GREEK = frozenset("\\" + name for name in (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega ell "
-    "Gamma Delta Theta Lambda Sigma Phi Psi Omega").split())  # fmt: skip
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK} | {
-    **{name: "\\" + name for name in ("sqrt", "pi", "or", "and")},
-    **{"infinity": "\\infty", "inf": "\\infty", "oo": "\\infty", "union": "\\cup", "OR": "\\or", "AND": "\\and"},
-}
-# The first name stands for all on its line. Other words are units where nothing reads them as mathematics.
-UNITS = {unit: line.split()[0] for line in """
-cm centimeter centimetre
-mm millimeter millimetre
-km kilometer kilometre
-meter metre m
-inch inche in
-foot feet ft
-yard yd
-mile mi
-kg kilogram
-gram g
-mg milligram
-pound lb
-ounce oz
-liter litre l
-ml milliliter
-second sec s
-minute min
-hour hr h
-day
-week
-month
-year
-degree deg
-radian rad
-% percent
-dollar usd
-cent
-mile/hour mph
-km/hour kph
-""".strip().splitlines() for unit in line.split()}  # fmt: skip
+GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi
+omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
+FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
+ln log lg exp""")
+FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\max": max, "\\min": min}
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS.keys() | {"\\sqrt", "\\pi", "\\or", "\\and"}}
+WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
+# The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
+UNITS = _table("""
+cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
+inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogram; gram gram g; mg mg milligram;
+pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
+hour hour hr h; day day; week week; month month; year year; degree degree deg; radian radian rad;
+% percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
+mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
+cal cal; kcal kcal""")
+LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
+KNOWN, CLOCK = UNITS.keys() | LITTLE, ("am", "pm")
+ORDINALS = frozenset('"st "nd "rd "th'.split())
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -368,9 +540,11 @@ def scan(text: str, grouped: bool = True) -> list[str]:
 
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
     if not text.isascii():
-        text = text.translate(UNICODE).replace("}^{", "")
+        text = text.translate(UNICODE).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
     if "\\!" in text or "{,}" in text:  # \1 is a comma within a number, if digits follow
         text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1")
+    if grouped and ",\\," in text and not any(c in text for c in "([{"):
+        text = text.replace(",\\,", ",")
     if "{}" in text:
         text = text.replace("{}", " ")
     out: list[str] = []
@@ -392,7 +566,7 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             start = i
             while s[i].isalpha():
                 i += 1
-            _word(s, start, i, out, bool(modes) and modes[-1])
+            _word(s, start, i, out, modes)
         elif c == "{" or c == "}":
             in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
             if c == "{":
@@ -405,16 +579,17 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             if pair == "!=" and s[i - 1] in DIGITS:  # 3!=6
                 pair = ""
             brackets += (c in "([") - (c in ")]")
-            out.append("^" if pair == "**" else pair if pair in ("<=", ">=", "!=") else "," if c == "\1" else c)
-            i += len(pair) if pair in ("**", "<=", ">=", "!=") else 1
+            sign = pair if pair in ("<=", ">=", "!=", "=>") else "..." if s[i : i + 3] == "..." else ""
+            out.append("^" if pair == "**" else sign or ("," if c == "\1" else c))
+            i += len(sign) or 1 + (pair == "**")
+    while out and out[-1] == ".":
+        out.pop()
     return out
 
 
 def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
     """The number at `i`, the index after it, and the index up to which commas separate numbers."""
-    j = i
-    while s[j] in DIGITS:
-        j += 1
+    j = _digits(s, i)
     token = s[i:j]
     if group and s[j] == "," and 0 < j - i < 4:
         k = j
@@ -432,20 +607,24 @@ def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
             break
         token, j = token + s[k : k + 3], k + 3
     if s[j] == "." and (s[j + 1] in DIGITS or s[j + 1 : j + 3] in ("\\o", "\\b", "\\d") or s[j + 1] == "("):
-        k = j + 1
-        while s[k] in DIGITS:
-            k += 1
+        k = _digits(s, j + 1)
         token, j = token + s[j:k], k
+        dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, j)), "")
+        token, j = token + "…" * bool(dots), j + len(dots)
     elif s[j] == "." and s[j + 1] in " \0$}":
         j += 1
     if s[j] in "eE":  # 2e-1 is 2e - 1, but 2.5e-1 a number
         k = j + 1 + (s[j + 1] in "+-")
         if s[k] in DIGITS and (k == j + 1 or s[j] == "E" or "." in token or token == "1"):
-            start = k
-            while s[k] in DIGITS:
-                k += 1
-            token, j = token + "E" + s[j + 1 : start].strip("+") + s[start:k], k
+            end = _digits(s, k)
+            token, j = token + "E" + s[j + 1 : k].strip("+") + s[k:end], end
     return token, j, loose
+
+
+def _digits(s: str, i: int) -> int:
+    while s[i] in DIGITS:
+        i += 1
+    return i
 
 
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
@@ -457,6 +636,8 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     name = s[i:j]
     if name in SKIPPED:
         return j + (name in ("left", "right") and s[j] == ".")
+    if name in DROPPED:
+        return s.find("}", j, j + 40) + 1 or j
     if name in TEXTS or name in ("begin", "end", "mathbb"):
         k = j
         while s[k] == " ":
@@ -481,21 +662,27 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     return j
 
 
-def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
+def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
     """Append the letters s[i:j]: a name, a word of text, a unit, or a product of letters."""
     word = s[i:j]
     lower = word.lower()
-    if text:
-        out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + lower)
-    elif j - i == 1:
-        # 3 m^2 is an area, 3m a product
-        area = word in "msg" and s[i - 1] == " " and out and out[-1][-1] in DIGITS and s[j:].strip("\0 ^{}23") == ""
-        out.append('"' + word if area else word)
+    after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
+    if modes and modes[-1]:
+        out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
+    elif j - i == 1 and word < "\u0400":
+        unit = after_unit
+        number = out and not modes and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
+        if word in "msg" and number and (s[i - 1] == " " or "." in out[-1]):
+            rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
+            unit |= not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)
+        out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif lower in UNITS or (lower[:-1] in UNITS and word[-1] == "s" and j - i > 2):
+    elif '"' + lower in ORDINALS and s[i - 1] in DIGITS:
+        return  # 18th
+    elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (lower in CLOCK and ":" in out):
         out.append('"' + lower)
-    elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or lower in ("an", "the", "no", "yes"):
+    elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         head = word[:-1]
         out.extend((WORDS[head], word[-1]) if head in WORDS else ('"' + lower,))
     else:
@@ -504,301 +691,318 @@ def _word(s: str, i: int, j: int, out: list[str], text: bool) -> None:
 
 # --------------------------------------------------------------------------------------------------- building of values
 
+KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock based congruent R".split())
+INFINITY = "\\infty"
+CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
+
 
 def _kind(node: Node) -> str:
     """What a node is beyond an expression: "list", "rel", ...; "" for expressions."""
     return node[0] if type(node) is tuple and node[0] in KINDS else ""
 
 
-KINDS = frozenset("text list set seq rel union without matrix quantity ratio based R".split())
+def _rational(node: Node) -> bool:
+    return type(node) is int or type(node) is Fraction
 
 
 def _bits(x: int | Fraction) -> int:
-    """The length of numerator and denominator together, in bits."""
     return x.numerator.bit_length() + x.denominator.bit_length()
 
 
 def _lowest(x: int | Fraction) -> int | Fraction:
-    """The rational as an int where it is whole."""
     return x.numerator if x.denominator == 1 else x
 
 
-def _number_only(*nodes: Node) -> None:
-    """Nothing; raises Unread where a node is no expression."""
-    for node in nodes:
-        if _kind(node):
+def names(node: Node) -> frozenset[str]:
+    """The variables and constants of an expression or a quantity; none of anything else."""
+    if type(node) is str:
+        return frozenset((node,))
+    inner = type(node) is tuple and _kind(node) in ("", "quantity")
+    return frozenset().union(*map(names, node[1:])) if inner else frozenset()
+
+
+def letters(node: Node) -> frozenset[str]:
+    """The variables of an expression or a quantity."""
+    return names(node) - CONSTANTS
+
+
+class Builder:
+    """Makes expressions, with rationals folded up to MAX_BITS. Counts the work; raises Unread of what has no value."""
+
+    def __init__(self, work: Work):
+        self.work = work
+
+    def fold(self, x: Node, y: Node) -> bool:
+        """Whether both are rationals to be folded; the work of it is spent."""
+        if not _rational(x) or (bits := _bits(x) + _bits(y)) >= MAX_BITS:
+            return False
+        if bits > 400:
+            self.work.spend(bits * bits // 400_000 + bits // 400)
+        return True
+
+    def numbers(self, *nodes: Node) -> None:
+        """Nothing; raises Unread where a node is no expression, or infinite."""
+        if any(_kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node) for node in nodes):
             raise Unread("arithmetic with what is no number")
 
+    def gather(self, parts: list[Node], value: int, fold: Callable) -> tuple[int | Fraction, list[Node]]:
+        """The rationals among some parts in one, and the other parts."""
+        rest = []
+        for part in parts:
+            if self.fold(part, value):
+                value = fold(value, part)
+            else:
+                rest.append(part)
+        return _lowest(value), rest
 
-def plus(terms: list[Node]) -> Node:
-    """The sum of expressions, rationals folded up to MAX_BITS."""
-    _number_only(*terms)
-    total, rest = 0, []
-    for term in terms:
-        if type(term) in (int, Fraction) and _bits(term) + _bits(total) < MAX_BITS:
-            total += term
-        else:
-            rest.append(term)
-    if total or not rest:
-        rest.append(_lowest(total))
-    return rest[0] if len(rest) == 1 else ("+", *rest)
+    def plus(self, terms: list[Node]) -> Node:
+        total, rest = self.gather(terms, 0, add)
+        rest += [total] * bool(total or not rest)
+        if len(rest) > 1:
+            self.numbers(*rest)
+        return rest[0] if len(rest) == 1 else ("+", *rest)
 
+    def times(self, factors: list[Node]) -> Node:
+        """The product of expressions; or of a number and a matrix, of a sign and infinity or a number in a base."""
+        product, rest = self.gather(factors, 1, mul)
+        kind = _kind(rest[0]) if len(rest) == 1 else ""
+        if kind == "matrix":
+            return ("matrix", *(tuple(self.times([product, x]) for x in row) for row in rest[0][1:]))
+        if kind == "based" and product == -1 and rest[0][1][0][0] != "-":
+            return ("based", ("-" + rest[0][1][0], rest[0][1][1]))
+        if rest != [INFINITY] or product not in (1, -1):
+            self.numbers(*rest)
+        rest[:0] = [product] * (product != 1 or not rest)
+        return rest[0] if len(rest) == 1 else ("*", *rest)
 
-def times(factors: list[Node]) -> Node:
-    """The product of expressions, rationals folded up to MAX_BITS; or of a number and a matrix."""
-    product, rest = 1, []
-    for factor in factors:
-        if type(factor) in (int, Fraction) and _bits(factor) + _bits(product) < MAX_BITS:
-            product *= factor
-        else:
-            rest.append(factor)
-    if not rest:
-        return _lowest(product)
-    if len(rest) == 1 and _kind(rest[0]) == "matrix":
-        return ("matrix", *(tuple(times([product, x]) for x in row) for row in rest[0][1:]))
-    _number_only(*rest)
-    if product != 1:
-        rest.insert(0, _lowest(product))
-    return rest[0] if len(rest) == 1 else ("*", *rest)
+    def power(self, base: Node, exponent: Node) -> Node:
+        if type(exponent) is int and _rational(base):
+            if not base and exponent <= 0:
+                raise Unread("division by zero")
+            if (bits := _bits(base) * abs(exponent)) <= MAX_BITS:
+                self.work.spend(bits * bits // 1_000_000)
+                return _lowest(Fraction(base) ** exponent if exponent < 0 else base**exponent)
+        self.numbers(base, exponent)
+        return base if exponent == 1 else ("^", base, exponent)
 
+    def over(self, above: Node, below: Node) -> Node:
+        if type(above) is type(below) is int and below and self.fold(above, below):
+            return _lowest(Fraction(above, below))
+        return self.times([above, self.power(below, -1)])
 
-def power(base: Node, exponent: Node) -> Node:
-    """base^exponent, folded where both are rational, the exponent whole and the result within MAX_BITS."""
-    if type(exponent) is int and type(base) in (int, Fraction):
-        if not base and exponent <= 0:
-            raise Unread("division by zero")
-        if _bits(base) * abs(exponent) <= MAX_BITS:
-            return _lowest(Fraction(base) ** exponent if exponent < 0 else base**exponent)
-    _number_only(base, exponent)
-    return base if exponent == 1 else ("^", base, exponent)
+    def minus(self, node: Node) -> Node:
+        return -node if type(node) is int else self.times([-1, node])
 
+    def call(self, name: str, x: Node, base: Node = "e") -> Node:
+        """A function of one argument in terms of the few that `Reals` evaluates."""
+        self.numbers(x, base)
+        if name in DERIVED:
+            return self.substitute(DERIVED[name], "x", x)
+        return self.over(("\\ln", x), ("\\ln", base)) if base != "e" else ("\\ln" if name == "\\log" else name, x)
 
-def over(above: Node, below: Node) -> Node:
-    """above / below."""
-    if type(above) is type(below) is int and below:
-        return _lowest(Fraction(above, below))
-    return times([above, power(below, -1)])
+    def factorial(self, n: Node, step: int = 1) -> Node:
+        self.numbers(n)
+        if type(n) is not int:
+            return ("!" * step, n)
+        if not 0 <= n <= MAX_WHOLE:
+            raise Unread(f"a factorial of a negative number or beyond {MAX_WHOLE}!")
+        self.work.spend(1 + n * n // 20_000)
+        return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
 
+    def choose(self, n: Node, k: Node) -> Node:
+        if type(n) is type(k) is int and 0 <= n <= 8000 and k >= 0:
+            self.work.spend(1 + n * n // 60_000)
+            return math.comb(n, k)
+        self.numbers(n, k)
+        return ("\\binom", n, k)
 
-def minus(node: Node) -> Node:
-    """-node."""
-    return -node if type(node) is int else times([-1, node])
+    def literal(self, token: str) -> int | Fraction:
+        """The exact value of a number token; 0.1666… repeats its last digits."""
+        self.work.spend(1 + len(token) ** 2 // 100_000)
+        if len(token) > MAX_DIGITS:
+            raise Unread(f"a number of more than {MAX_DIGITS} digits")
+        if token.isdecimal():
+            return int(token)
+        mantissa, _, exponent = token.partition("E")
+        whole, _, part = mantissa.partition(".")
+        if len(exponent) > 4:
+            raise Unread("an exponent of ten beyond the bound")
+        if part.endswith("…"):
+            part = part[:-1]
+            period = next((n for n in range(1, 10) if len(part) >= 2 * n and part[-n:] == part[-2 * n : -n]), 0)
+            if not period:
+                raise Unread("a decimal that goes on")
+            return self.repeating(whole + part[:-period], len(part) - period, part[-period:])
+        return _lowest(int(whole + part) * Fraction(10) ** (int(exponent or 0) - len(part)))
 
+    def repeating(self, digits: str, places: int, period: str) -> Fraction:
+        """digits / 10^places, and then `period` again and again."""
+        return (int(digits or 0) + Fraction(int(period), 10 ** len(period) - 1)) / 10**places
 
-def call(name: str, x: Node, base: Node = 10) -> Node:
-    """A function of one argument in terms of the few that `Reals` evaluates."""
-    _number_only(x)
-    if name in ("\\tan", "\\cot", "\\tanh"):
-        above, below = (
-            call(name.replace("tan", "sin").replace("cot", "cos"), x),
-            call(name.replace("tan", "cos").replace("cot", "sin"), x),
-        )
-        return over(above, below)
-    if name in ("\\sec", "\\csc"):
-        return power(("\\cos" if name == "\\sec" else "\\sin", x), -1)
-    if name in ("\\log", "\\lg"):
-        return over(("\\ln", x), ("\\ln", base))
-    if name in ("\\sinh", "\\cosh"):
-        down = power("e", minus(x))
-        return over(plus([power("e", x), minus(down) if name == "\\sinh" else down]), 2)
-    return power("e", x) if name == "\\exp" else (name, x)
-
-
-def factorial(n: Node, step: int = 1) -> Node:
-    """n! (step 1) or n!! (step 2). Raises Unread beyond MAX_FACTORIAL."""
-    _number_only(n)
-    if type(n) is not int:
-        return ("!" * step, n)
-    if not 0 <= n <= MAX_FACTORIAL:
-        raise Unread(f"a factorial of a negative number or beyond {MAX_FACTORIAL}!")
-    return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
-
-
-def choose(n: Node, k: Node) -> Node:
-    """The binomial of n over k; symbolic beyond MAX_CHOOSE."""
-    if type(n) is type(k) is int and 0 <= n <= MAX_CHOOSE and k >= 0:
-        return math.comb(n, k)
-    _number_only(n, k)
-    return ("\\binom", n, k)
-
-
-def literal(token: str) -> int | Fraction:
-    """The exact value of a number token."""
-    if len(token) > MAX_DIGITS:
-        raise Unread(f"a number of more than {MAX_DIGITS} digits")
-    if token.isdecimal():
-        return int(token)
-    mantissa, _, exponent = token.partition("E")
-    whole, _, part = mantissa.partition(".")
-    if len(exponent) > 4:
-        raise Unread("an exponent of ten beyond the bound")
-    return _lowest(int(whole + part) * Fraction(10) ** (int(exponent or 0) - len(part)))
+    def substitute(self, node: Node, name: str, value: Node) -> Node:
+        """The expression with a value in the place of a name."""
+        self.work.spend(2)
+        if type(node) is not tuple or _kind(node):
+            return value if node == name else node
+        parts = [self.substitute(x, name, value) for x in node[1:]]
+        if node[0] in ("+", "*"):
+            return (self.plus if node[0] == "+" else self.times)(parts)
+        build = {"^": self.power, "!": self.factorial, "\\binom": self.choose}.get(node[0])
+        return build(*parts) if build else (node[0], *parts)
 
 
 # ----------------------------------------------------------------------------------------------------------- the parser
 
-TIMES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-NO_UNITS = frozenset(
-    "if is not no more less least most than about approximately when where for mod modulo base nor but".split()
-)
-CURRENCIES = {"\\$": "dollar", "\\euro": "euro", "\\pound": "pound"}
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+NO_UNITS = frozenset("""if is not no more less least most than about approximately when where for with mod modulo base
+nor but""".split())  # fmt: skip
+CURRENCIES = {"\\" + word: word for word in "euro pound yen rupee cent".split()} | {"\\$": "dollar"}
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
-RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "~", "\\in"))
+RELATIONS = frozenset("= < > <= >= != ~ \\in \\equiv".split())
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-STOPS = (
-    SEPARATORS
-    | RELATIONS
-    | SIGNS
-    | frozenset(
-        (
-            "",
-            ")",
-            "]",
-            "}",
-            "\\}",
-            "&",
-            "\\\\",
-            "\\end",
-            ":",
-            "\\cup",
-            "\\setminus",
-            "\\choose",
-            "\\over",
-            "\\rfloor",
-            "\\rceil",
-            "'",
-            "?",
-            ".",
-        )
-    )
-)
-CONSTANTS = frozenset(("\\pi", "e", "i", "\\infty"))
+STOPS = SEPARATORS | RELATIONS | SIGNS | CURRENCIES.keys() | {"", *""") ] } \\} & \\\\ \\end \\endvmatrix \\endcases :
+\\cup \\cap \\setminus \\choose \\over \\rfloor \\rceil ' ? . => \\pmod ...""".split()}  # fmt: skip
+BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
+FENCES = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}
+SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
+SET_WORDS = frozenset("all every any each the set of number numbers value values x real reals for".split())
 
 
-class Parser:
-    """Recursive descent over the tokens of one answer: `Parser(tokens).answer()` is its value, or raises Unread.
+class Parser(Builder):
+    """Recursive descent over the tokens of one answer: `Parser(tokens, work).answer()` is its value, or raises Unread.
 
-    answer   = member {("," | ";" | "or" | "and") member}         a member with +- is read once for each sign
+    members  = member {("," | ";" | "or" | "and") member}         a member with +- is read once for each sign
     relation = side {("=" | "<" | "\\in" | ...) side}
     side     = quantity {":" quantity} | quantity {("\\cup" | "\\setminus") quantity}
-    quantity = words | ["\\$"] sum [unit]
+    quantity = words | sum [unit]
     sum      = ["-"] product {("+" | "-" | "\\pm") product}
-    product  = power {["*" | "/"] power}
-    power    = atom {"^" exponent | "!" | "%" | "\\circ"}
+    product  = powers {["*" | "/"] powers}
+    powers   = atom {"^" exponent | "!" | "%" | "\\circ"}
+
+    Each method steps past what it reads. Lists are ("list", (how it is joined,), *members), chains ("rel", (signs),
+    *sides), tuples and intervals ("seq", (brackets,), *items).
     """
 
-    def __init__(self, tokens: list[str]):
+    def __init__(self, tokens: list[str], work: Work, natural: bool = False):
+        super().__init__(work)
         if len(tokens) > MAX_TOKENS:
             raise Unread(f"more than {MAX_TOKENS} tokens")
-        self.tokens, self.at, self.depth = [*tokens, "", "", "", ""], 0, 0  # ends that may be looked past
+        self.tokens, self.depth = [*tokens, "", "", "", ""], 0  # ends that may be looked past
+        self.go(0)
         self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
-        self.bars = self.steps = 0  # open |...|; atoms read, those of every pass
+        self.bars = 0  # open |...|
         self.angle = False  # in the argument of a function, where a degree is a number
-        self.unit = ""  # of a degree or percent sign
+        self.modular = False  # after a congruence sign
+        self.unit = ""  # of a sign of degree, percent or currency
+        self.base = "e" if natural else 10  # of a logarithm without one
+
+    def go(self, at: int) -> None:
+        self.at, self.token = at, self.tokens[at]
+
+    def next(self) -> str:
+        token = self.token
+        self.go(self.at + 1)
+        return token
+
+    def take(self, token: str) -> None:
+        """Nothing; steps past `token`, or raises Unread where another one stands."""
+        if self.token != token:
+            raise Unread(f"{token or 'the end'!r} expected, {self.token or 'the end'!r} found")
+        self.next()
 
     def answer(self) -> Node:
-        """The value of all the tokens."""
         node = self.members("")
         self.take("")
         return node
 
-    def take(self, token: str) -> None:
-        """Nothing; steps past `token`, or raises Unread where another one stands."""
-        if self.tokens[self.at] != token:
-            raise Unread(f"{token or 'the end'!r} expected, {self.tokens[self.at] or 'the end'!r} found")
-        self.at += 1
-
-    def enter(self) -> None:
-        """Nothing; counts one level and one step more, or raises Unread beyond the bounds."""
-        self.depth += 1
-        self.steps += 1
-        if self.depth > MAX_DEPTH:
-            raise Unread(f"nested deeper than {MAX_DEPTH}")
-        if self.steps > MAX_STEPS:
-            raise Unread(f"more than {MAX_STEPS} steps of reading")
-
     def members(self, close: str) -> Node:
-        """One member, or a list: ("list", (how it is joined,), *members)."""
-        found, joint = self.member(), ""
-        while self.tokens[self.at] in SEPARATORS:
-            while self.tokens[self.at] in SEPARATORS:
-                joint = self.tokens[self.at]
-                self.at += 1
-            if self.tokens[self.at] == close:
+        found, starts, joints = self.member(), [0], []
+        while self.token in SEPARATORS:
+            while self.token in SEPARATORS:
+                joints.append(self.next())
+            if self.token == close:
                 break
+            starts += [len(found)] * (joints[-1] != ",")
             found += self.member()
-        return found[0] if len(found) == 1 else ("list", (joint,), *found)
+        if len(starts) > 1 and "," in joints and all(map(_assigns, found)):
+            groups = [found[i:j] for i, j in zip(starts, [*starts[1:], len(found)], strict=True)]
+            found = [group[0] if len(group) == 1 else ("list", (",",), *group) for group in groups]
+        return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self) -> list[Node]:
-        """The readings of one member, one for each choice of its signs +-."""
         start, self.signs, self.choice = self.at, 0, 0
         found = [self.relation()]
         if self.signs > MAX_SIGNS:
             raise Unread(f"more than {MAX_SIGNS} signs +-")
         for choice in range(1, 1 << self.signs):
-            self.at, self.signs, self.choice = start, 0, choice
+            self.go(start)
+            self.signs, self.choice = 0, choice
             found.append(self.relation())
         self.signs = self.choice = 0
         return found
 
     def relation(self) -> Node:
-        """A side, or a chain of sides: ("rel", (signs), *sides)."""
         sides, signs = [self.side()], []
-        while self.tokens[self.at] in RELATIONS:
-            signs.append(self.tokens[self.at])
-            self.at += 1
+        while self.token in RELATIONS:
+            signs.append(self.next())
+            self.modular = signs[-1] == "\\equiv"
             sides.append(self.side())
+        if signs in ([], ["\\equiv"]) and {self.token, self.token and self.tokens[self.at + 1]} & {"\\pmod", "\\bmod"}:
+            self.go(self.at + 1 + (self.token == "("))
+            modulus = self.argument()
+            self.go(self.at + (self.token == ")"))
+            if type(sides[-1]) is type(modulus) is int and modulus > 0:
+                return ("congruent", sides[0] if signs else "", sides[-1] % modulus, modulus)
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self) -> Node:
-        """A quantity, a ratio, or a union or difference of sets."""
         node = self.quantity()
-        if self.tokens[self.at] == ":":
-            label, parts = _kind(node) == "text", [node]
-            while self.tokens[self.at] == ":":
-                self.at += 1
+        if self.token == ":":
+            label, parts, unit, clock = _kind(node) == "text", [node], "", False
+            while self.token == ":":
+                self.next()
+                clock = self.token[:1] == "0" and len(self.token) == 2  # 3:05 is a time of day
                 parts.append(self.quantity())
-            return parts[1] if label and len(parts) == 2 else ("ratio", *parts)
-        while self.tokens[self.at] in ("\\cup", "\\setminus") or (self.tokens[self.at] == "U" and _kind(node)):
-            name = "without" if self.tokens[self.at] == "\\setminus" else "union"
-            self.at += 1
-            node = (name, node, self.quantity())
+            if label and len(parts) == 2:
+                return parts[1]
+            if _kind(parts[-1]) == "quantity":
+                _, parts[-1], unit = parts[-1]
+            node = ("clock" if clock else "ratio", *parts)
+            return ("quantity", node, unit) if unit else node
+        while self.token in ("\\cup", "\\setminus") or (self.token == "U" and _kind(node)):
+            node = ("without" if self.next() == "\\setminus" else "union", node, self.quantity())
         return node
 
     def quantity(self) -> Node:
-        """Words as a text, or an expression with its unit if it has one."""
-        token = self.tokens[self.at]
-        if token[:1] == '"':
-            start = self.at
-            while self.tokens[self.at][:1] == '"':
-                self.at += 1
-            return ("text", _words(self.tokens[start : self.at]) or "")
-        negative = token == "-" and self.tokens[self.at + 1] in CURRENCIES
-        self.at += negative
-        currency = CURRENCIES.get(self.tokens[self.at], "")
-        self.at += bool(currency)
+        if self.token[:1] == '"':
+            words = []
+            while self.token[:1] == '"':
+                words.append(self.next())
+            kinds = [word[1:] for word in words if word[1:] in SETS]
+            if kinds and SET_WORDS.issuperset(word[1:] for word in words if word[1:] != kinds[0]):
+                self.go(self.at + (self.token == "x"))  # for all real x
+                return SETS[kinds[0]]
+            return ("text", _words(words) or "")
         self.unit = ""
-        node = minus(self.sum()) if negative else self.sum()
-        while self.tokens[self.at][1:] in TIMES:
-            node = times([node, TIMES[self.tokens[self.at][1:]]])
-            self.at += 1
-        token = self.tokens[self.at]
-        unit = (self.named_unit() if token[:1] == '"' or token == "'" else "") or currency or self.unit
+        node = self.sum()
+        while self.token[1:] in SCALES:
+            node = self.times([node, SCALES[self.next()[1:]]])
+        if self.token in CURRENCIES:  # 77 euros
+            self.unit = CURRENCIES[self.next()]
+        unit = (self.named_unit() if self.token[:1] == '"' or self.token == "'" else "") or self.unit
         self.unit = ""
         if not unit or unit.startswith("unit"):
             return node
-        _number_only(node)
+        self.numbers(node)
         return ("quantity", node, (unit,))
 
     def named_unit(self) -> str:
-        """The unit after a number in one spelling, as cm^2 or meter/second."""
         name = suffix = ""
         while True:
-            token = self.tokens[self.at]
-            word = token[1:] if token[:1] == '"' else ""
-            if token == "^":
-                self.at += 1
+            word = self.token[1:] if self.token[:1] == '"' else ""
+            if self.token == "^":
+                self.next()
                 exponent = self.argument()
                 if type(exponent) is not int:
                     raise Unread("a unit to a power that is no integer")
@@ -806,514 +1010,601 @@ class Parser:
                 continue
             if word in NO_UNITS and word:
                 raise Unread(f"{word!r} after a number")
-            if token in ("/", "'") or word == "per":
-                name += "'" if token == "'" else "/"
-            elif word in ("square", "sq", "cubic"):
-                suffix = "^3" if word == "cubic" else "^2"
+            if self.token in ("/", "'") or word == "per":
+                name += "'" if self.token == "'" else "/"
+            elif self.token == "*" and self.tokens[self.at + 1][:1] == '"':
+                name += "*"
+            elif word in ("square", "sq", "cubic", "cu"):
+                suffix = "^3" if word[0] == "c" else "^2"
             elif word:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
-                name += (UNITS.get(word) or UNITS.get(single) or single) + suffix
-                suffix = ""
+                name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
             else:
-                return name
-            self.at += 1
+                return "%" if name == "/cent" else name
+            self.next()
 
     def sum(self) -> Node:
-        """The sum of products, each with its sign."""
-        tokens, terms = self.tokens, []
-        if tokens[self.at] not in SIGNS:
-            node = self.product()
-            if tokens[self.at] not in SIGNS:
-                return node
-            terms.append(node)
-        while tokens[self.at] in SIGNS:
+        terms = [] if self.token in SIGNS else [self.product()]
+        while self.token in SIGNS:
             negative = False
-            while (token := tokens[self.at]) in SIGNS:
-                self.at += 1
-                if token == "\\pm":
-                    negative ^= self.choice >> self.signs & 1
-                    self.signs += 1
-                elif token == "\\mp":  # the other sign than its +-, if there was one
-                    self.signs += not self.signs
-                    negative ^= not self.choice >> self.signs - 1 & 1
+            while self.token in SIGNS:
+                token = self.next()
+                if token == "\\pm" or token == "\\mp":  # the latter is the other sign than its +-, if there was one
+                    self.signs += token == "\\pm" or not self.signs
+                    negative ^= (self.choice >> self.signs - 1 & 1) ^ (token == "\\mp")
                 else:
                     negative ^= token == "-"
             node = self.product()
-            terms.append(minus(node) if negative else node)
-        return terms[0] if len(terms) == 1 else plus(terms)
+            terms.append(self.minus(node) if negative else node)
+        return terms[0] if len(terms) == 1 else self.plus(terms)
 
     def product(self) -> Node:
-        """The product and quotient of powers, signed or side by side."""
-        node = self.power()
-        token = self.tokens[self.at]
-        if token in STOPS or token[0] == '"':
-            return node
-        factors = [node]
+        factors = [self.powers()]
         while True:
-            if token == "*" or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
-                self.at += 1
-                while self.tokens[self.at] in ("-", "+"):
-                    factors.append(-1 if self.tokens[self.at] == "-" else 1)
-                    self.at += 1
-                node = self.power()
-                factors.append(power(node, -1) if token == "/" else node)
+            token = self.token
+            if token == "\\bmod" and self.modular:
+                return factors[0] if len(factors) == 1 else self.times(factors)
+            if token in ("*", "\\bmod") or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
+                self.next()
+                while self.token in ("-", "+"):
+                    factors.append(-1 if self.next() == "-" else 1)
+                node = self.powers()
+                if token != "\\bmod":
+                    factors.append(self.power(node, -1) if token == "/" else node)
+                elif type(x := self.times(factors)) is type(node) is int and node > 0:
+                    factors = [x % node]
+                else:
+                    raise Unread("a remainder of what are no whole numbers")
             elif token in STOPS or token[0] == '"' or token == "/" or (token == "|" and self.bars):
-                return times(factors)
+                return factors[0] if len(factors) == 1 else self.times(factors)
             elif token[0] in DIGITS and self.tokens[self.at - 1][0] in DIGITS:
                 raise Unread("two numbers side by side")
-            elif token == "U" and _kind(node):
-                return node
+            elif token == "U" and _kind(factors[-1]):
+                return factors[-1]
             else:
-                node = self.power()
-                factors.append(node)
-            token = self.tokens[self.at]
+                factors.append(self.powers())
 
-    def power(self) -> Node:
-        """An atom with the exponents, factorials, degree and percent signs after it."""
+    def powers(self) -> Node:
         node = self.atom()
         while True:
-            token = self.tokens[self.at]
-            if token == "\\circ" or (token == "^" and "\\circ" in self.tokens[self.at + 1 : self.at + 3]):
-                self.at += 1 if token != "^" else 2 if self.tokens[self.at + 1] == "\\circ" else 4
+            following = self.tokens[self.at + 1 : self.at + 4]
+            if self.token == "\\circ" and following[0][:1].isdigit():
+                raise Unread("an operation that is not known")  # 7 \circ 3
+            if self.token == "\\circ" or (self.token == "^" and "\\circ" in following[:2]):
+                self.go(self.at + (1 if self.token != "^" else 2 if following[0] == "\\circ" else 4))
+                scale = self.next() if self.token in ("C", "F") else ""
                 if self.angle:
-                    node = times([node, "\\pi", Fraction(1, 180)])
+                    node = self.times([node, "\\pi", Fraction(1, 180)])
                 else:
-                    self.unit = "degree"
-            elif token == "^":
-                node = power(node, self.exponent())
-            elif token == "!":
-                step = 1 + (self.tokens[self.at + 1] == "!")
-                self.at += step
-                node = factorial(node, step)
-                if self.tokens[self.at] == "!":
+                    self.unit = "fahrenheit" if scale == "F" else "degree"
+            elif self.token == "^" and "'" in following[:2]:  # f^\prime
+                self.go(self.at + (2 if following[0] == "'" else 4))
+                node = node + "'" if type(node) is str else node
+            elif self.token == "^" and following[0] == "{" and following[1] in ORDINALS:  # 12^{th}
+                self.go(self.at + 4)
+            elif self.token == "^":
+                exponent = self.exponent()
+                node = self.power(node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
+            elif self.token == "!":
+                self.next()
+                step = 1 + (self.token == "!" and bool(self.next()))
+                node = self.factorial(node, step)
+                if self.token == "!":
                     raise Unread("a factorial of a factorial")
-            elif token == "%":
-                self.at += 1
-                self.unit = "%"
+            elif self.token == "%":
+                self.unit = self.next()
             else:
                 return node
 
     def exponent(self) -> Node:
-        """What follows ^; towers associate to the right."""
-        self.at += 1
+        self.next()
         self.enter()
-        negative = self.tokens[self.at] == "-"
-        self.at += negative
+        negative = self.token == "-" and bool(self.next())
         node = self.argument()
-        if self.tokens[self.at] == "^":
-            node = power(node, self.exponent())
+        if self.token == "^":
+            node = self.power(node, self.exponent())
         self.depth -= 1
-        return minus(node) if negative else node
+        return self.minus(node) if negative else node
 
     def argument(self) -> Node:
         """An argument, in braces or one token. A number ends there: the 2 of x^2\\\\frac12 begins no mixed number."""
-        token = self.tokens[self.at]
-        if token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
-            self.at += 3
-            return literal(self.tokens[self.at - 2])
-        if token[:1] in DIGITS:
-            self.at += 1
-            return literal(token)
-        return self.atom()
+        if self.token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
+            self.go(self.at + 3)
+            return self.literal(self.tokens[self.at - 2])
+        return self.literal(self.next()) if self.token[:1] in DIGITS else self.atom()
+
+    def enter(self) -> None:
+        self.depth += 1
+        self.work.spend(3)
+        if self.depth > MAX_DEPTH:
+            raise Unread(f"nested deeper than {MAX_DEPTH}")
 
     def atom(self) -> Node:
         """The value of one token, bracket, command or function with what belongs to it."""
         self.enter()
-        token = self.tokens[self.at]
-        self.at += 1
-        if token[:1] in DIGITS or token[:1] == "." != token:
+        token = self.token
+        if not token:
+            raise Unread("ends too soon")
+        self.next()
+        if token[0] in DIGITS or (token[0] == "." and token[1:2] in DIGITS):
             node = self.number(token)
-        elif token == "\\frac" or token == "\\binom":
-            above = self.argument()
-            node = (over if token == "\\frac" else choose)(above, self.argument())
-        elif token in BRACKETS:
-            node = self.bracketed(token)
         elif token in CONSTANTS:
             node = token
         elif (len(token) == 1 and token.isalpha()) or token in GREEK:
             node = token + self.subscript()
-            while self.tokens[self.at] == "'":
-                node += "'"
-                self.at += 1
-        elif token == "\\sqrt":
-            degree = 2
-            if self.tokens[self.at] == "[":
-                self.at += 1
-                degree = self.sum()
-                self.take("]")
-            node = power(self.argument(), over(1, degree))
-        elif token in FUNCTIONS:
-            node = self.function(token)
-        elif token == "\\begin":
-            node = self.matrix()
-        elif token == "|" or token == "\\lfloor" or token == "\\lceil":
-            name, close = {"|": ("abs", "|"), "\\lfloor": ("floor", "\\rfloor"), "\\lceil": ("ceil", "\\rceil")}[token]
-            self.bars += token == "|"
-            node = call(name, self.sum())
-            self.bars -= token == "|"
-            self.take(close)
-        elif token == "\\emptyset":
-            node = ("set",)
-        elif token == "\\R":
-            node = ("R",)
+            while self.token == "'":
+                node += self.next()
         else:
-            raise Unread(f"{token!r} is no mathematics here" if token else "ends too soon")
+            if token not in ATOMS:
+                raise Unread(f"{token!r} is no mathematics here")
+            node = ATOMS[token](self, token)
         self.depth -= 1
         return node
 
+    def fraction(self, token: str) -> Node:
+        above = self.argument()
+        return (self.over if token == "\\frac" else self.choose)(above, self.argument())
+
+    def root(self, _: str) -> Node:
+        degree = 2
+        if self.token == "[":
+            self.next()
+            degree = self.sum()
+            self.take("]")
+        return self.power(self.argument(), self.over(1, degree))
+
+    def fenced(self, token: str) -> Node:
+        name, close = FENCES[token]
+        self.bars += token == "|"
+        node = self.call(name, self.sum())
+        self.bars -= token == "|"
+        self.take(close)
+        return node
+
+    def price(self, token: str) -> Node:
+        self.unit = CURRENCIES[token]
+        return self.atom()
+
+    def series(self, token: str) -> Node:
+        self.take("_")
+        self.take("{")
+        name = self.next()
+        self.take("=")
+        low = self.sum()
+        self.take("}")
+        self.take("^")
+        high, node = self.argument(), self.product()
+        if not type(low) is type(high) is int or high - low > 1000:
+            raise Unread("a sum or product over no range of whole numbers")
+        terms = [self.substitute(node, name, n) for n in range(low, high + 1)]
+        return (self.plus if token == "\\sum" else self.times)(terms)
+
+    def folded(self, token: str) -> Node:
+        node = self.atom()
+        items = node[2:] if _kind(node) == "seq" else node[1:] if _kind(node) == "set" else ()
+        whole = token in ("\\gcd", "\\lcm")
+        if not items or not all(type(x) is int if whole else _rational(x) for x in items):
+            raise Unread(f"{token} of what are no numbers")
+        return FOLDS[token](*items) if whole else FOLDS[token](items)
+
     def number(self, token: str) -> Node:
-        """A number and what belongs to it: a base, a repeating part, the fraction of a mixed number."""
-        tokens, following = self.tokens, self.tokens[self.at]
+        following = self.token
         if following == "_":
-            base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in '"()')
+            base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
             if not token.isdecimal() or not base.isdecimal() or not int(max(token)) < int(base[:3]) < 37:
                 raise Unread("no number in a base")
             return ("based", (token.lstrip("0"), base))
-        value = literal(token)
-        if "." in token:
-            opener = tokens[self.at + (following == "\\overline")]
-            if following == "\\overline" or (following == "(" and token[-1] == "."):
-                self.at += 1 + (following == "\\overline" and opener == "{")
-                part = tokens[self.at]
-                if not part.isdecimal() or opener not in ("{", "("):
-                    raise Unread("a repeating part that is no digits")
-                self.at += 1
-                self.take("}" if opener == "{" else ")")
-                return value + Fraction(
-                    literal(part), 10 ** (len(token) - token.index(".") - 1) * (10 ** len(part) - 1)
-                )
-        elif type(value) is int and (following == "\\frac" or tokens[self.at + 1] == "/"):
+        value = self.literal(token)
+        if "." in token and (following == "\\overline" or (following == "(" and token[-1] == ".")):
+            self.go(self.at + (following == "\\overline"))
+            opener, part = self.next(), self.next()
+            if not part.isdecimal() or opener not in ("{", "("):
+                raise Unread("a repeating part that is no digits")
+            self.take("}" if opener == "{" else ")")
+            self.literal(part)
+            return self.repeating(token.replace(".", ""), len(token) - token.index(".") - 1, part)
+        if type(value) is int and "." not in token and (following == "\\frac" or self.tokens[self.at + 1] == "/"):
             above, at = self.digits(self.at + (following == "\\frac"))
             below, at = self.digits(at + (following != "\\frac"))
             if 0 < above < below:
-                self.at = at
+                self.go(at)
                 return value + Fraction(above, below)
         return value
 
     def digits(self, at: int) -> tuple[int, int]:
-        """The whole number at `at`, in braces or not, and the index after it; -1 where there is none."""
         braced = self.tokens[at] == "{" and self.tokens[at + 2] == "}"
         token = self.tokens[at + braced]
         return (int(token) if token.isdecimal() and len(token) < 20 else -1), at + 1 + 2 * braced
 
     def subscript(self) -> str:
         """The tokens of a subscript as one text, "" where there is none."""
-        if self.tokens[self.at] != "_":
+        if self.token != "_":
             return ""
         start = self.at + 1
         braced = self.tokens[start] == "{"
-        self.at = self.tokens.index("}", start) + 1 if braced and "}" in self.tokens[start:] else start + 1
-        return "_" + "".join(self.tokens[start + braced : self.at - braced])
+        braced &= "}" in self.tokens[start:]
+        self.go(self.tokens.index("}", start) + 1 if braced else min(start + 1, len(self.tokens) - 4))
+        return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
-        """A value in brackets, a tuple or interval ("seq", (brackets,), *items), a set, or x of \\\\{x : x > 2\\\\}."""
+        """A value in brackets, a tuple or interval, a set, or x > 2 of \\\\{x : x > 2\\\\}."""
         closers, bars, self.bars = BRACKETS[opener], self.bars, 0
         signs, choice = self.signs, self.choice
         if opener == "\\{" and self.tokens[self.at + 1] in ("|", ":"):
-            self.at += 2
-        if self.tokens[self.at] in closers:
-            items = []
-        elif opener in "([":
-            items = [self.relation()]
-            while self.tokens[self.at] in (",", ";"):
-                self.at += 1
-                items.append(self.relation())
-        elif opener == "\\{":
+            self.go(self.at + 2)
+        items: list[Node] = []
+        if opener == "\\{" and self.token not in closers:
             node = self.members(closers[0])
             items = list(node[2:]) if _kind(node) == "list" else [node]
             self.signs, self.choice = signs, choice
-        else:
-            items = [self.relation()]
-            if self.tokens[self.at] in ("\\choose", "\\over"):
-                self.at += 1
-                items = [(choose if self.tokens[self.at - 1] == "\\choose" else over)(items[0], self.relation())]
-            while self.tokens[self.at] in SEPARATORS:
-                self.at += 1
+        elif self.token not in closers:
+            items.append(self.relation())
+            if opener == "{" and self.token in ("\\choose", "\\over"):
+                build = self.choose if self.next() == "\\choose" else self.over
+                items = [build(items[0], self.relation())]
+            while self.token in (SEPARATORS if opener == "{" else (",", ";")):
+                self.next()
                 items.append(self.relation())
-        closer = self.tokens[self.at]
-        self.bars = bars
-        if closer not in closers or not closer:
+        if self.token not in closers:
             raise Unread("a bracket is not closed")
-        self.at += 1
+        brackets, self.bars = opener + self.next(), bars
         if opener in "([" and len(items) > 1:
-            return ("seq", (opener + closer,), *items)
+            return ("seq", (brackets,), *items)
         if len(items) != 1 or opener == "\\{":
-            return items[0] if len(items) == 1 and _kind(items[0]) == "rel" else ("set", *items)
-        if opener + closer in ("(]", "[)"):
+            return items[0] if len(items) == 1 and _kind(items[0]) in ("rel", "R") else ("set", *items)
+        if brackets in ("(]", "[)"):
             raise Unread("brackets do not match")
         return items[0]
 
     def function(self, name: str) -> Node:
-        """The value of a function with its base, exponent and argument."""
-        base, exponent = 10, 1
-        if self.tokens[self.at] == "_":
-            self.at += 1
+        base, exponent = self.base if name == "\\log" else "e", 1
+        if self.token == "_":
+            self.next()
             base = self.argument()
-        if self.tokens[self.at] == "^":
+            name = "\\log" if name == "\\lg" else name
+        if self.token == "^":
             exponent = self.exponent()
-            if exponent == -1 and name in ("\\sin", "\\cos", "\\tan"):
+            if exponent == -1 and name[1:] in ("sin", "cos", "tan", "cot", "sec", "csc"):
                 name, exponent = "\\arc" + name[1:], 1
         outer, self.angle = self.angle, True
-        factors = [self.power() if self.tokens[self.at] not in BRACKETS else self.atom()]
+        factors = [self.powers() if self.token not in BRACKETS else self.atom()]
         if self.tokens[self.at - 1] not in (")", "]", "}"):
-            while (
-                (token := self.tokens[self.at]) not in STOPS
-                and token not in FUNCTIONS
-                and token not in ("*", "/", "(", "[")
-            ):
-                if token[0] == '"' or token[0] in DIGITS or (token == "|" and self.bars):
+            while self.token not in STOPS and self.token not in FUNCTIONS and self.token[0] not in '*/(["0123456789':
+                if self.token == "|" and self.bars:
                     break
-                factors.append(self.power())
+                factors.append(self.powers())
         self.angle = outer
-        return power(call(name, times(factors), base), exponent)
+        return self.power(self.call(name, self.times(factors), base), exponent)
 
-    def matrix(self) -> Node:
-        """The matrix up to its \\end: ("matrix", *rows)."""
+    def matrix(self, token: str) -> Node:
         rows: list[list[Node]] = [[]]
-        while self.tokens[self.at] != "\\end":
-            rows[-1].append(self.sum())
-            if self.tokens[self.at] == "\\\\":
+        while not self.token.startswith("\\end"):
+            rows[-1].append(self.relation())
+            self.go(self.at + (self.token == ","))
+            if self.token == "\\\\":
                 rows.append([])
-            elif self.tokens[self.at] != "&":
+            elif self.token != "&":
                 break
-            self.at += 1
-        self.take("\\end")
+            self.next()
+        if not self.token.startswith("\\end"):
+            raise Unread("a matrix is not closed")
+        self.next()
         rows = rows[: len(rows) - (not rows[-1])]
         if len({len(row) for row in rows}) != 1:
             raise Unread("a matrix of uneven rows")
+        if token == "\\begincases" and len(rows[0]) == 1:
+            return ("list", (",",), *sum(rows, []))
         return ("matrix", *map(tuple, rows))
 
+    def determinant(self, token: str) -> Node:
+        node = self.matrix(token) if token != "\\det" else self.atom()
+        if _kind(node) != "matrix" or len(node) != len(node[1]) + 1 or len(node) > 6:
+            raise Unread("a determinant of no small square")
+        return self.expand(node[1:])
 
-BRACKETS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",)}
+    def expand(self, rows: tuple) -> Node:
+        self.work.spend(3)
+        minors = [self.expand(tuple(row[:j] + row[j + 1 :] for row in rows[1:])) for j in range(len(rows))]
+        return self.plus([self.times([(-1) ** j, rows[0][j], minor]) for j, minor in enumerate(minors)]) if rows else 1
 
 
-def read(text: str) -> Node:
+ATOMS: dict[str, Callable[[Parser, str], Node]] = {
+    "\\frac": Parser.fraction, "\\binom": Parser.fraction, "\\sqrt": Parser.root, "\\begin": Parser.matrix,
+    "\\begincases": Parser.matrix, "\\beginvmatrix": Parser.determinant, "\\det": Parser.determinant,
+    "\\sum": Parser.series, "\\prod": Parser.series, "\\emptyset": lambda parser, token: ("set",),
+    "\\R": lambda parser, token: ("R",),
+    **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
+    **dict.fromkeys(BRACKETS, Parser.bracketed), **dict.fromkeys(FUNCTIONS, Parser.function),
+    **dict.fromkeys(FENCES, Parser.fenced), **dict.fromkeys(CURRENCIES, Parser.price),
+    **dict.fromkeys(FOLDS, Parser.folded),
+}  # fmt: skip
+
+
+# Functions in terms of others; those of one line may use those of the lines before.
+DERIVED: dict[str, Node] = {}
+for line in r"""
+\exp e^x; \sec \frac{1}{\cos x}; \csc \frac{1}{\sin x}; \tan \frac{\sin x}{\cos x}; \cot \frac{\cos x}{\sin x}
+\sinh \frac{e^x-e^{-x}}{2}; \cosh \frac{e^x+e^{-x}}{2}; \arccot \frac\pi2-\arctan x; \lg \log_{10} x
+\sech \frac{1}{\cosh x}; \csch \frac{1}{\sinh x}; \tanh \frac{\sinh x}{\cosh x}; \coth \frac{\cosh x}{\sinh x}
+\arcsin 2\arctan\frac{x}{1+\sqrt{1-xx}}
+\arccos \frac\pi2-\arcsin x
+\arcsec \arccos\frac1x; \arccsc \arcsin\frac1x
+""".strip().splitlines():
+    parts = (formula.split(None, 1) for formula in line.split("; "))
+    DERIVED |= {name: Parser(scan(formula), Work()).answer() for name, formula in parts}
+
+
+def _assigns(node: Node) -> bool:
+    return _kind(node) == "rel" and node[1] == ("=",) and type(node[2]) is str
+
+
+def read(text: str, work: Work | None = None) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
     text = _bare(text)
-    return _parse(scan(text)) if len(text) <= MAX_LENGTH else ("text", text, f"longer than {MAX_LENGTH} characters")
-
-
-def _parse(tokens: list[str]) -> Node:
-    """The value of tokens as a tree; a text node with the reason where they have none."""
+    if len(text) > MAX_LENGTH:
+        return ("text", text, f"longer than {MAX_LENGTH} characters")
     try:
-        return Parser(tokens).answer()
-    except (Unread, ZeroDivisionError, RecursionError) as error:
-        return ("text", "".join(tokens), str(error))
+        return parse(scan(text), work or Work())
+    except Spent as error:
+        return ("text", text, str(error))
+
+
+CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
+DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
+
+
+def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) -> Node:
+    """The value of tokens as a tree, if need be without words before it, a condition after it, or sides that cannot be
+    read; a text node with the reason where they have none. `natural` takes a logarithm without a base to base e."""
+    try:
+        if len(tokens) == 1 and tokens[0][0] in DIGITS:
+            return Builder(work).literal(tokens[0])
+        return Parser(tokens, work, natural).answer()
+    except (Unread, ArithmeticError, RecursionError) as error:
+        why = str(error)
+    for part in _parts(tokens) if depth < 3 and len(tokens) <= MAX_TOKENS else ():
+        node = parse(part, work, natural, depth + 1)
+        if _kind(node) != "text" and _agrees(tokens[: len(tokens) - len(part)], node, work):
+            return node
+    return ("text", "".join(tokens), why)
+
+
+def _parts(tokens: list[str]) -> Iterator[list[str]]:
+    """The parts of unread tokens that may be the answer."""
+    if "=>" in tokens:
+        yield tokens[len(tokens) - tokens[::-1].index("=>") :]
+    if (at := _condition(tokens)) > 0:
+        yield tokens[:at]
+    depth, label, side = 0, 0, 0
+    for i, token in enumerate(tokens):
+        depth += (token in BRACKETS) - (token in (")", "]", "}", "\\}"))
+        if depth == 0 and token in ('"is', '"are', '"equals', '"be', ":"):
+            label = i + 1
+        elif depth == 0 and token in ("=", "~"):
+            side = i + 1
+        elif depth == 0 and token in SEPARATORS | FLIPPED.keys():
+            side = 0
+    if label and tokens[0][0] == '"' and not DENIALS.intersection(tokens[:label]):
+        yield tokens[label:]
+    if any(token[-1].isalpha() for token in tokens[:side]):
+        yield tokens[side:]
+
+
+def _condition(tokens: list[str]) -> int:
+    """Where a condition behind an answer begins, or -1: what follows has to be words, names and relations."""
+    at = next((i for i, token in enumerate(tokens) if token in CONDITIONS), -1)
+    if at < 0 and tokens[-1:] == [")"] and "(" in tokens and {"\\in", "!=", "~", *FLIPPED}.intersection(tokens):
+        at = len(tokens) - 1 - tokens[::-1].index("(")
+        return at if tokens[at - 1][-1] in "})]0123456789" else -1  # 2^{n} (n > 0)
+    rest = [token for token in tokens[at:] if token[0] != '"'] if at > 0 else []
+    more = CONDITIONS.intersection(tokens[at + 1 :]) or {"&", "\\\\", "\\or"}.intersection(rest)
+    if more or ("," in rest and not RELATIONS.intersection(rest[len(rest) - rest[::-1].index(",") :])):
+        return -1
+    return at - (at > 0 and tokens[at - 1] in ("(", ","))
+
+
+def _agrees(before: list[str], node: Node, work: Work) -> bool:
+    """Whether no side before the last one is another number."""
+    while before[-1:] in (["="], ["~"]):
+        start = max((i + 1 for i, token in enumerate(before[:-1]) if token in ("=", "~")), default=0)
+        side, before = before[start:-1], before[:start]
+        try:
+            value = Parser(side, work).answer()
+        except (Unread, ArithmeticError, RecursionError):
+            continue
+        if _rational(value) and _rational(node) and value != node:
+            return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
+ZERO, ONE = Decimal(0), Decimal(1)
+Complex = tuple[Decimal, Decimal]
+SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
+
 
 def _draw(seed: str) -> int:
-    """A pseudo-random number below 2^256."""
     return int.from_bytes(blake2b(seed.encode(errors="replace"), digest_size=32).digest())
 
 
 class Residues(dict):
-    """A point modulo PRIME: names get pseudo-random residues, i a square root of -1."""
+    """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1; all by a seed."""
 
-    def __init__(self, seed: str):
-        super().__init__(i=ROOT)
-        self.seed = seed
+    def __init__(self, seed: str, work: Work, prime: int = 0):
+        super().__init__()
+        self.seed, self.work, self.known = seed, work, {}
+        self.prime = prime or (_draw(seed) >> 131 | 1 << 124) // 4 * 4 + 1
+        while math.gcd(self.prime, SMALL) > 1 or any(pow(n, self.prime - 1, self.prime) > 1 for n in (2, 3)):
+            work.spend(4)
+            self.prime += 4
+        base = next(n for n in range(2, 1000) if pow(n, self.prime // 2, self.prime) == self.prime - 1)
+        self["i"] = pow(base, self.prime // 4, self.prime)
 
     def __missing__(self, name: str) -> int:
-        """The residue of a name, drawn once."""
-        self[name] = value = _draw(f"{name} {self.seed}") % PRIME
+        self[name] = value = _draw(f"{name} {self.seed}") % self.prime
         return value
 
+    def of(self, node: Node) -> int:
+        """The value of a rational expression modulo the prime. Raises Irrational at any other operation."""
+        if node not in self.known:
+            self.known[node] = self.value(node)
+        return self.known[node]
 
-class Irrational(Exception):
-    """An operation that residues do not have."""
-
-
-def residue(node: Node, point: Residues) -> int:
-    """The value of a rational expression modulo PRIME. Raises Irrational at any other operation."""
-    kind = type(node)
-    if kind is int:
-        return node % PRIME
-    if kind is str:
-        return point[node]
-    if kind is Fraction:
-        return node.numerator * pow(node.denominator, -1, PRIME) % PRIME
-    if node[0] == "+":
-        return sum([residue(term, point) for term in node[1:]]) % PRIME
-    if node[0] == "*":
-        value = 1
-        for factor in node[1:]:
-            value = value * residue(factor, point) % PRIME
-        return value
-    if node[0] == "^" and type(node[2]) is int:
-        base, exponent = residue(node[1], point), node[2]
+    def value(self, node: Node) -> int:
+        self.work.spend(2)
+        if type(node) is str:
+            return self[node]
+        if _rational(node):
+            return node.numerator * pow(node.denominator, -1, self.prime) % self.prime
+        if node[0] == "+":
+            return sum(map(self.value, node[1:])) % self.prime
+        if node[0] == "*":
+            return math.prod(map(self.value, node[1:])) % self.prime
+        if node[0] != "^" or type(node[2]) is not int:
+            raise Irrational
+        base, exponent = self.value(node[1]), node[2]
         if not base and exponent < 0:
             raise Unread("division by zero")
-        return pow(base, exponent if -9 < exponent < 99 else exponent % (PRIME - 1), PRIME)
-    raise Irrational
-
-
-ZERO, ONE = Decimal(0), Decimal(1)
-Complex = tuple[Decimal, Decimal]
-
-
-def _pi(digits: int) -> Decimal:
-    """pi to `digits` digits by Machin's formula, 16 atan(1/5) - 4 atan(1/239), in whole numbers."""
-    total, one = 0, 10 ** (digits + 10)
-    for weight, x in ((16, 5), (-4, 239)):
-        term, k = weight * one // x, 1
-        while abs(term) > 1:
-            total += term // k
-            term, k = -term // (x * x), k + 2
-    return Decimal(total).scaleb(-digits - 10)
+        self.work.spend(20)
+        return pow(base, exponent if -9 < exponent < 99 else exponent % (self.prime - 1), self.prime)
 
 
 class Reals:
-    """Evaluates expressions at a point, in the decimal context of `digits` digits that the caller has set.
+    """Evaluates expressions at the point that `draw` gives, in the decimal context of `digits` digits that the caller
+    has set. Complex values appear only where `imaginary` allows them. Raises Unread where no value is in reach."""
 
-    Complex values appear only where `imaginary` allows them. Raises Unread where there is no value, or none in reach.
-    """
-
-    def __init__(self, digits: int, point: dict[str, Decimal], imaginary: bool):
-        self.digits, self.imaginary = digits, imaginary
+    def __init__(self, digits: int, draw: Callable[[str], Decimal], imaginary: bool, work: Work):
+        self.digits, self.draw, self.imaginary, self.work = digits, draw, imaginary, work
+        self.step = 1 + digits * digits // 40_000  # the work of a product
+        self.long = 20 + digits + digits**3 // 60_000  # the work of a logarithm, exponential or power
         self.tiny = ONE.scaleb(12 - digits)
-        self.point = {"i": (ZERO, ONE)} | {name: (x, ZERO) for name, x in point.items()}
-
-    def pi(self) -> Decimal:
-        """pi to the working precision."""
-        return self.value("\\pi")[0]
+        self.point: dict[str, Complex] = {"i": (ZERO, ONE)}
 
     def value(self, node: Node) -> Complex:
-        """The real and the imaginary part of an expression."""
-        kind = type(node)
-        if kind is int:
-            return +Decimal(node), ZERO
-        if kind is Fraction:
-            return Decimal(node.numerator) / node.denominator, ZERO
-        if kind is str:
+        self.work.spend(self.step)
+        if type(node) is str:
             if node not in self.point:
-                if node not in ("\\pi", "e"):
-                    raise Unread(f"{node} has no value")
-                self.point[node] = (_pi(self.digits) if node == "\\pi" else ONE.exp()), ZERO
+                constant = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}.get(node)
+                self.work.spend(self.long if constant else 1)
+                self.point[node] = (constant() if constant else self.draw(node)), ZERO
             return self.point[node]
+        if _rational(node):
+            self.work.spend(_bits(node) ** 2 // 600_000)
+            return Decimal(node.numerator) / node.denominator, ZERO
         name = node[0]
         if name == "+":
-            re, im = zip(*map(self.value, node[1:]), strict=True)
-            return self.total(re), self.total(im)
+            return tuple(map(self.total, zip(*map(self.value, node[1:]), strict=True)))
         if name == "*":
-            product = ONE, ZERO
-            for factor in node[1:]:
-                product = _product(product, self.value(factor))
-            return product
-        if name == "^":
-            return self.power(node[1], node[2])
+            return reduce(_product, map(self.value, node[1:]))
         x, y = self.value(node[1])
+        if name == "^":
+            return self.power(x, y, node)
         if name == "abs":
             return ((x * x + y * y).sqrt() if y else abs(x)), ZERO
         if name == "\\ln":
             return self.ln(x, y)
         if y:
             raise Unread(f"{name} of a complex number")
-        return self.real(name, x, node), ZERO
+        return (REAL[name](self, x) if name in REAL else self.whole(name, x, node)), ZERO
 
     def total(self, terms: tuple[Decimal, ...]) -> Decimal:
-        """The sum; 0 where it cancels to nothing but rounding."""
         sizes = [abs(x) for x in terms if x]
+        total = sum(terms)
         if len(sizes) < 2:
-            return sum(terms)
-        total, largest = sum(terms), max(sizes)
-        if min(sizes) < largest * ONE.scaleb(20 - self.digits):
-            raise Unread("a sum of terms too far apart")
-        return ZERO if abs(total) < largest * self.tiny else total
+            return total
+        rough = self.digits == ROUGH.prec and abs(total) < max(sizes) * ONE.scaleb(-12)
+        if rough or min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits):
+            raise Unread("a sum of terms too far apart, or too near for a rough value")
+        return ZERO if abs(total) < max(sizes) * self.tiny else total
 
-    def power(self, base: Node, exponent: Node) -> Complex:
-        """base^exponent: the real odd root of a negative number, else the principal value."""
-        x, y = self.value(base)
+    def power(self, x: Decimal, y: Decimal, node: tuple) -> Complex:
+        _, base, exponent = node
         u, v = self.value(exponent)
         if not x and not y:
             if u <= 0:
                 raise Unread("division by zero")
             return ZERO, ZERO
-        if type(exponent) is Fraction:
-            p, q = exponent.numerator, exponent.denominator
-        elif abs(u) < 10**9 and u == u.to_integral_value():
+        p, q = (exponent.numerator, exponent.denominator) if type(exponent) is Fraction else (0, 0)
+        if not q and abs(u) < 10**9 and u == u.to_integral_value():
             p, q = int(u), 1
-        else:
-            p, q = 0, 0
+        self.work.spend(self.step * (20 + 4 * p.bit_length()))
         if not y and not v and (x > 0 or q % 2):
             # A negative number has a real odd root: (-8)^{1/3} = -2.
-            size = abs(x).sqrt() ** p if q == 2 else abs(x) ** u
+            if q not in (1, 2):
+                self.work.spend(2 * self.long)
+            size = self.root(abs(x)) ** p if q == 2 else abs(x) ** (p if q == 1 else u)
             return (-size if x < 0 and p % 2 else size), ZERO
-        if q == 1 and 0 < abs(p) <= 1000:
-            result = ONE, ZERO
-            for bit in bin(abs(p))[2:]:
-                result = _product(result, result)
-                result = _product(result, (x, y)) if bit == "1" else result
-            size = result[0] * result[0] + result[1] * result[1]
-            return result if p > 0 else (result[0] / size, -result[1] / size)
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
+        self.work.spend(self.long)
         size = size.exp()
-        return (size * self.sine(angle, 1), size * self.sine(angle, 0)) if angle else (size, ZERO)
+        return (size * self.sine(angle + self.value("\\pi")[0] / 2), size * self.sine(angle)) if angle else (size, ZERO)
+
+    def root(self, x: Decimal) -> Decimal:
+        shift = self.digits - x.adjusted() // 2
+        return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift)
 
     def ln(self, x: Decimal, y: Decimal) -> Complex:
         """The principal logarithm of x + iy."""
-        if not x and not y:
-            raise Unread("the logarithm of 0")
+        self.work.spend(self.long)
         if x > 0 and not y:
             return x.ln(), ZERO
-        if not self.imaginary:
-            raise Unread("no real value")
-        side = -1 if y < 0 else 1
-        angle = self.arctan(y / x) + (self.pi() * side if x < 0 else 0) if x else self.pi() / 2 * side
-        return (x * x + y * y).ln() / 2, angle
+        if not self.imaginary or not (x or y):
+            raise Unread("no real value, or the logarithm of 0")
+        half = self.value("\\pi")[0] / (-2 if y < 0 else 2)
+        return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * half if x < 0 else 0) if x else half
 
-    def sine(self, x: Decimal, quarter: int) -> Decimal:
-        """sin(x + quarter pi/2), by Taylor's series once |x| is at most pi/4."""
+    def sine(self, x: Decimal) -> Decimal:
+        """sin x by Taylor's series, once |x| is at most pi."""
         if abs(x) > 10**6:
             raise Unread("an angle beyond a million")
-        turns = (x / self.pi() * 2).to_integral_value()
-        x -= turns * self.pi() / 2
-        quarter = (quarter + int(turns)) % 4
-        k, term = (1, ONE) if quarter % 2 else (2, x)
-        total = term
-        while abs(term) > self.tiny * self.tiny:
-            term *= -x * x / (k * (k + 1))
+        turn = self.value("\\pi")[0] * 2
+        x -= (x / turn).to_integral_value() * turn
+        term, total, k, square, end = x, x, 2, -x * x, self.tiny * self.tiny
+        while abs(term) > end:
+            self.work.spend(2 * self.step)
+            term *= square / (k * (k + 1))
             total += term
             k += 2
-        return ZERO if abs(total) < self.tiny else -total if quarter > 1 else total
+        return ZERO if abs(total) < self.tiny else total
 
     def arctan(self, x: Decimal) -> Decimal:
-        """arctan(x), by Taylor's series after three halvings of the angle."""
+        self.work.spend(60 * self.step)
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
-        term, total, k = x, x, 3
-        while abs(term) > self.tiny * self.tiny:
-            term *= -x * x
+        term, total, k, square, end = x, x, 3, -x * x, self.tiny * self.tiny
+        while abs(term) > end:
+            self.work.spend(2 * self.step)
+            term *= square
             total += term / k
             k += 2
         return 8 * total
 
-    def real(self, name: str, x: Decimal, node: tuple) -> Decimal:
-        """A function of one real number, or a binomial."""
-        if name in ("\\sin", "\\cos"):
-            return self.sine(x, int(name == "\\cos"))
-        if name == "\\arctan":
-            return self.arctan(x)
-        if name in ("\\arcsin", "\\arccos"):
-            if abs(x) > 1:
-                raise Unread("no real value")
-            angle = self.arctan(x / (1 - x * x).sqrt()) if abs(x) < 1 else self.pi() / 2 * x
-            return angle if name == "\\arcsin" else self.pi() / 2 - angle
+    def rounded(self, x: Decimal, how: str) -> Decimal:
         near = x.to_integral_value()
-        whole = abs(x - near) <= self.tiny * (1 + abs(x))
-        if name in ("floor", "ceil"):
-            return near if whole else x.to_integral_value("ROUND_FLOOR" if name == "floor" else "ROUND_CEILING")
-        k = self.value(node[2])[0] if name == "\\binom" else ZERO
-        if not whole or k != k.to_integral_value() or not (0 <= near <= MAX_FACTORIAL and 0 <= k <= MAX_FACTORIAL):
+        if abs(x - near) > self.tiny * (1 + abs(x)) and not how:
+            raise Unread("a factorial or binomial of no whole number")
+        return near if abs(x - near) <= self.tiny * (1 + abs(x)) else x.to_integral_value(how)
+
+    def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
+        n, k = self.rounded(x, ""), self.rounded(self.value(node[2])[0], "") if name == "\\binom" else ZERO
+        if not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE):
             raise Unread("a factorial or binomial of no natural number, or beyond the bound")
-        return +Decimal(math.comb(int(near), int(k)) if name == "\\binom" else factorial(int(near), len(name)))
+        build = Builder(self.work)
+        return self.value(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))[0]
+
+
+REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
+    "\\sin": Reals.sine,
+    "\\cos": lambda reals, x: reals.sine(x + reals.value("\\pi")[0] / 2),
+    "\\arctan": Reals.arctan,
+    "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
+    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
+}
 
 
 def _product(x: Complex, y: Complex) -> Complex:
-    """The product of two complex numbers."""
     (a, b), (c, d) = x, y
     return (a * c - b * d, a * d + b * c) if b or d else (a * c, ZERO)
 
@@ -1324,496 +1615,544 @@ def _close(a: Complex, b: Complex, tolerance: Decimal) -> bool:
     return abs(a[0] - b[0]) <= bound and abs(a[1] - b[1]) <= bound
 
 
-def names(node: Node) -> set[str]:
-    """The variables and constants of an expression or a quantity; none of anything else."""
-    if type(node) is str:
-        return {node}
-    if type(node) is not tuple or _kind(node) not in ("", "quantity"):
-        return set()
-    return set().union(*map(names, node[1:]))
-
-
 def _width(node: Node) -> int:
-    """About the number of digits of the longest rational of an expression."""
-    if type(node) is tuple:
-        return max(map(_width, node[1:]))
-    return 0 if type(node) is str else _bits(node) * 3 // 10
+    """About the number of digits of the longest whole number in a node."""
+    if _rational(node):
+        return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
+    return max(map(_width, node), default=0) if type(node) is tuple and node[:1] not in (("text",), ("based",)) else 0
 
 
-def values(a: Node, b: Node, digits: int = 0) -> Iterator[tuple[Complex, Complex, Decimal]]:
-    """The values of two expressions and the relative tolerance, at each of the points where both have one.
-
-    With no variables that is one point, and Unread is raised where it has no values."""
-    width = max(_width(a), _width(b))
-    if width > MAX_WIDTH:
-        raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
-    digits = digits or 70 + 2 * max(0, width - 5)
-    constants = names(a) | names(b)
-    letters = sorted(constants - CONSTANTS)
-    seed = "".join(sorted((repr(a), repr(b)))) if letters else ""
-    with localcontext(
-        Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, DivisionByZero, Overflow])
-    ):
-        for number in range(9 if letters else 1):
-            point = {}
-            for letter in letters:
-                draw = _draw(f"{letter} {number} {seed}")
-                size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * (1, 0, 4, 1, 0, 30, 900, 0, 4)[number]
-                size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])  # whole, for factorials and binomials
-                point[letter] = -size if number in (3, 5, 6, 8) and draw >> 40 & 1 else size
-            try:
-                reals = Reals(digits, point, not letters or "i" in constants)
-                pair = reals.value(a), reals.value(b)
-            except (Unread, ArithmeticError):
-                if not letters:
-                    raise
-            else:
-                yield *pair, ONE.scaleb(20 - digits)
-
-
-def same(a: Node, b: Node) -> bool:
-    """Whether two expressions are equal. Raises Unread beyond a bound."""
-    if a == b:
-        return True
-    if type(a) in (int, Fraction) and type(b) in (int, Fraction):
-        return False
-    try:
-        point = Residues("")
-        return residue(a, point) == residue(b, point)
-    except Irrational:
-        pass
-    x, y = size(a, 28), size(b, 28)  # far apart in cheap arithmetic is far apart
-    if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
-        return False
-    points = 0
-    for u, v, tolerance in values(a, b):
-        if not _close(u, v, tolerance):
-            return False
-        points += 1
-    return points > bool((names(a) | names(b)) - CONSTANTS)
-
-
-def size(node: Node, digits: int = 40) -> float | None:
-    """A real number as a float, infinities too; None of anything else."""
-    if node == "\\infty" or node == ("*", -1, "\\infty"):
-        return math.inf if node == "\\infty" else -math.inf
-    if _kind(node) or names(node) - {"\\pi", "e"}:
-        return None
-    try:
-        x, y = next(values(node, 0, digits))[0]
-        return None if y else float(x)
-    except (Unread, ArithmeticError):
-        return None
-
-
-def proportion(f: Node, g: Node) -> int:
-    """The sign of the constant f / g; 0 where there is none. Raises Unread beyond a bound."""
-    pairs: list[tuple[Complex, Complex]] = []
-    for x, y, tolerance in values(f, g):
-        if any(x) != any(y):
-            return 0
-        if any(x):
-            pairs.append((x, y))
-            if not _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance):
-                return 0
-    if len(pairs) < 2:
-        return 0
-    (a, b), (c, d) = pairs[0]
-    return 1 if a * c + b * d > 0 else -1
+def _stepped(node: Node) -> bool:
+    """Whether an expression has a floor or ceiling."""
+    return type(node) is tuple and (node[0] in ("floor", "ceil") or any(map(_stepped, node[1:])))
 
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
+NESTED = {"seq": 2, "list": 2, "rel": 2, "set": 1, "union": 1, "without": 1}  # where the parts of a kind begin
+REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
+HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne, "\\in": None}
+FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+REAL_LETTERS = frozenset("r s t u v w x y z".split()) | GREEK  # others are whole where there is a floor or ceiling
+SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
+NEGATIVE = {3: 1, 5: 2, 6: 4, 8: 8}  # the bit that makes a letter negative at a point
+BITS = (1, 2, 4, 8, 7, 11, 13, 14, 15)  # of the letters in order
+RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
+TRAPS = [InvalidOperation, DivisionByZero, Overflow]
+ROUGH = Context(28, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
+
 
 def _bare(text: str) -> str:
-    """An answer without its box, the spaces around it and a full stop; with a price for a lone dollar sign."""
+    """An answer without its box, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
-        boxes = _boxes(text)
+        boxes = _boxes(text, Work())
         text = boxes[-1][2] if boxes else ""
-    text = text.strip().rstrip(".")
+    text = text.strip()
+    text = text if text.endswith("...") else text.rstrip(".。")
+    while len(text) > 2 and text[0] == text[-1] and text[0] in '_`*"':
+        text = text[1:-1].strip().rstrip(".")
+    for time in ("a.m", "p.m", "A.M", "P.M") if ".m" in text or ".M" in text else ():
+        text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
-def _judge(a: str, b: str) -> tuple[bool, str]:
-    """The verdict on two answers, and why."""
-    if a.isdecimal() and b.isdecimal() and a.isascii() and b.isascii():
-        return a.lstrip("0") == b.lstrip("0"), "not equal"
+def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str]:
+    """The verdict on two answers, and why. `directed` says that b is the gold answer."""
+    x, y = a.lstrip(" \\$").rstrip(" $."), b.lstrip(" \\$").rstrip(" $.")
+    if x.isdecimal() and y.isdecimal() and x.isascii() and y.isascii():  # the most frequent ones soon
+        return x.lstrip("0") == y.lstrip("0"), "not equal"
     a, b = _bare(a), _bare(b)
     if max(len(a), len(b)) > MAX_LENGTH:
         return bool(a) and a == b, f"not equal as far as decided: longer than {MAX_LENGTH} characters"
     left, right = scan(a), scan(b)
-    for tokens in (left, right):
-        if not any(token[-1].isalnum() or token[-1] == "}" for token in tokens):
-            return False, "nothing to compare"
+    if not all(any(token[-1].isalnum() or token[-1] in "}…" for token in tokens) for tokens in (left, right)):
+        return False, "nothing to compare"
     if left == right:
         return True, "equal"
     try:
-        x, y = _parse(left), _parse(right)
-        if match(x, y) or _same_words(left, right, x, y):
-            return True, "equal"
-        if ("," in a and match(_parse(scan(a, False)), y)) or ("," in b and match(x, _parse(scan(b, False)))):
-            return True, "equal"  # 100,200 may be a list after all
-    except (Unread, ArithmeticError, RecursionError) as error:
+        return Judge(a, b, work).verdict(left, right, directed)
+    except (ArithmeticError, RecursionError, Spent) as error:
         return False, f"not equal as far as decided: {error}"
-    return False, "not equal"
 
 
 def _words(tokens: list[str]) -> str | None:
     """Tokens that are only words and letters as one text, without case, article and brackets; None of others."""
-    words = [token.strip('"') for token in tokens if token not in ("(", ")", "{", "}", ",", ".", ";", ":", "?", '"')]
-    if not words or not all(word.strip("\\").isalpha() for word in words) or tokens in (["e"], ["i"]):
+    if tokens[0][0] in DIGITS:
         return None
-    return "".join(words[words[0] in ("a", "an", "the") and len(words) > 1 :]).lower()
+    kept = [token for token in tokens if token not in ("{", "}", ".", ":", "?", '"')]
+    if "," not in kept and ";" not in kept:
+        kept = [token for token in kept if token not in "()"]
+    words = [token.strip('"') for token in kept]
+    if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
+        return None
+    if words[0] == "there" and words[1:2] in (["is"], ["are"]):
+        words = words[2:] or words
+    if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
+        words = words[len(words) > 1 :]
+    return "".join(word.removesuffix("s") if len(words) > 1 and len(word) > 4 else word for word in words).lower()
 
 
-def _same_words(left: list[str], right: list[str], x: Node, y: Node) -> bool:
-    """Whether two answers are the same words or choice; (C) 12 is both C and 12."""
-    words = _words(left)
-    if words and words == _words(right):
-        return True
-    for one, other, value in ((left, right, y), (right, left, x)):
-        labelled = (
-            len(one) > 3 and one[0] + one[2] == "()" and one[1].strip('"') in ("a", "b", "c", "d", "e", *"ABCDEF")
-        )
-        if (
-            labelled
-            and (one[1][0] == '"' or one[1].isupper())
-            and not (len(other) > 3 and other[2] == ")")
-            and (one[1].strip('"').lower() == _words(other) or match(_parse(one[3:]), value))
-        ):
+def _choice(tokens: list[str]) -> tuple[str, list[str]]:
+    """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
+    opened = tokens[0] == "("
+    head, mark, *rest = [*tokens[opened:], "", ""]
+    letter = head.strip('"').upper()
+    fits = letter in CHOICES and head in (letter, f'"{letter}', f'"{letter.lower()}')
+    if not fits or (mark != ")" and (opened or mark not in (".", ":"))):
+        return "", []
+    several = any(x.strip('"').upper() in CHOICES and y in (")", ":") for x, y in pairwise(rest))
+    return ("", []) if several else (letter.lower(), rest[:-2])
+
+
+class Judge(Builder):
+    """Compares two answers. The points at which it does depend on both, so that none is known beforehand."""
+
+    def __init__(self, a: str, b: str, work: Work):
+        super().__init__(work)
+        self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
+        self.directed, self.trees = False, ()
+        self.reals: dict[tuple[int, bool], Reals] = {}
+        self.values: dict[tuple, Complex | Exception] = {}
+        self.sizes: dict[Node, float | None] = {}
+
+    def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
+        """The verdict on the tokens of two answers, and why."""
+        self.directed = directed
+        if self.same_words(left, right):
+            return True, "equal"
+        why, readings = "", [(left, right)]
+        if "," in self.a or "," in self.b:  # 100,200 may be a list after all
+            readings += [(scan(self.a, False), right), (left, scan(self.b, False))]
+        for one, other in readings:
+            for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
+                x, y = self.trees = parse(one, self.work, natural), parse(other, self.work, natural)
+                for known in (self.values, self.reals, self.sizes):
+                    known.clear()
+                try:
+                    if (self.match(x, y) and self.conditions(one, other)) or self.labelled(one, other, x, y):
+                        return True, "equal"
+                    if directed and self.rounds(x, y, other):
+                        return True, "equal"
+                except Unread as error:
+                    why = f" as far as decided: {error}"
+        return False, "not equal" + why
+
+    def same_words(self, left: list[str], right: list[str]) -> bool:
+        words, others = _words(left), _words(right)
+        if words and words == others:
             return True
-    return False
-
-
-def match(a: Node, b: Node) -> bool:
-    """Whether two values are equal as answers. Raises Unread beyond a bound."""
-    kind, other = kinds = _kind(a), _kind(b)
-    if not kind and not other:
-        return same(a, b)
-    if "text" in kinds:
-        return kind == other and a[1] == b[1]
-    if a == b:
-        return True
-    if kind == other == "seq" and a[1] == b[1]:
-        return len(a) == len(b) and all(map(match, a[2:], b[2:]))
-    if kind in REGIONS or other in REGIONS:
-        try:
-            return _same_region(a, b)
-        except Unread:
-            pass
-    if kind == other == "rel":
-        return _same_relation(a, b)
-    if "rel" in kinds:
-        found, value = (_solved(a), b) if kind == "rel" else (_solved(b), a)
-        return any(match(x, value) for x in found)
-    if "list" in kinds or "set" in kinds:
-        return _same_members(a, b)
-    if "quantity" in kinds:
-        return _same_quantity(a, b)
-    if "matrix" in kinds:
-        return _same_matrix(a, b)
-    return "ratio" in kinds and _same_ratio(a, b)
-
-
-REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
-
-
-def _same_members(a: Node, b: Node) -> bool:
-    """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
-    members = []
-    for node in (a, b):
-        kind = _kind(node)
-        members.append(list(node[2:] if kind == "list" else node[1:] if kind == "set" else [node]))
-    if max(map(len, members)) > MAX_MEMBERS:
-        raise Unread(f"more than {MAX_MEMBERS} members")
-    if any(_kind(node) == "set" or (_kind(node) == "list" and node[1] == ("\\or",)) for node in (a, b)):
-        members = [[x for i, x in enumerate(found) if not any(match(x, y) for y in found[:i])] for found in members]
-    left, right = members
-    if len(left) != len(right):
+        for one, other in ((words, right), (others, left)):
+            if one in VERDICTS and other[0].strip('"') == one and not {'"' + VERDICTS[one], "\\or"} & {*other}:
+                return one != "no" or other[1:2] in ([","], ["."], [";"], [":"], ["-"])
         return False
-    for x in left:
-        at = next((i for i, y in enumerate(right) if match(x, y)), None)
-        if at is None:
+
+    def labelled(self, left: list[str], right: list[str], x: Node, y: Node) -> bool:
+        """Whether one is a labelled choice and the other its label or its value: (C) 12 is both C and 12."""
+        for one, other, value in ((left, right, y), (right, left, x)):
+            letter, rest = _choice(one)
+            if letter and not _choice(other)[1]:
+                return letter == _words(other) or (bool(rest) and self.match(parse(rest, self.work), value))
+        return False
+
+    def conditions(self, left: list[str], right: list[str]) -> bool:
+        """Whether not both answers have a condition behind them, or the same one but for its words."""
+        found = [tokens[at:] if (at := _condition(tokens)) > 0 else [] for tokens in (left, right)]
+        one, other = ([token for token in tokens if token[0] != '"'] for tokens in found)
+        return not one or not other or one == other
+
+    def rounds(self, x: Node, y: Node, gold: list[str]) -> bool:
+        """Whether the gold answer is a decimal of seven digits or more, and x exact and the same but for the last."""
+        places = len(gold[-1].partition(".")[2])
+        if len(gold) > 2 or type(y) is not Fraction or _rational(x) or not places or gold[-1][-1] not in DIGITS:
             return False
-        del right[at]
-    return True
+        size = self.size(x)
+        return len(gold[-1].lstrip("0.")) > 7 and size is not None and abs(size - y) < 5 * 10.0**-places
 
+    def match(self, a: Node, b: Node) -> bool:
+        """Whether two values are equal as answers. Raises Unread beyond a bound."""
+        self.work.spend(2)
+        kind, other = kinds = _kind(a), _kind(b)
+        if not kind and not other:
+            return self.same(a, b)
+        if "text" in kinds and "rel" not in kinds:
+            return kind == other and a[1] == b[1]
+        if a == b:
+            return True
+        if kind == other == "seq" and a[1] == b[1]:
+            return len(a) == len(b) and all(map(self.match, a[2:], b[2:]))
+        one, values = (_assigned(a), _assigned(b)) if "rel" in kinds or "list" in kinds else ({}, {})
+        if one and values:
+            return one.keys() == values.keys() and all(self.match(one[name], values[name]) for name in one)
+        named, node = (one, b) if one else (values, a)
+        if named and _kind(node) == "seq" and node[1] == ("()",):
+            return len(named) == len(node) - 2 and all(map(self.match, named.values(), node[2:]))
+        if kind in REGIONS or other in REGIONS:
+            try:
+                return self.same_region(a, b)
+            except Unread:
+                pass
+        if kind == other == "rel":
+            return self.same_relation(a, b)
+        return next((compare(self, a, b) for name, compare in COMPARISONS if name in kinds), False)
 
-def _same_quantity(a: Node, b: Node) -> bool:
-    """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
-    (x, unit), (y, other) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
-    if (unit != other and unit[0] and other[0]) or _kind(x) or _kind(y):
-        return False
-    if same(x, y):
+    def same_members(self, a: Node, b: Node) -> bool:
+        """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
+        kinds = _kind(a), _kind(b)
+        left, right = ([*x[NESTED[_kind(x)] :]] if _kind(x) in ("list", "set") else [x] for x in (a, b))
+        if max(len(left), len(right)) > MAX_MEMBERS:
+            raise Unread(f"more than {MAX_MEMBERS} members")
+        if "set" in kinds or any(_kind(x) == "list" and x[1] == ("\\or",) for x in (a, b)):
+            for found in (left, right):
+                found[:] = [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])]
+        if len(left) != len(right):
+            return self.same_conditioned(a, b) or self.same_conditioned(b, a)
+        for x in left:
+            at = next((i for i, y in enumerate(right) if self.match(x, y)), None)
+            if at is None:
+                return False
+            del right[at]
         return True
-    return unit != other and ((unit == ("%",) and same(over(x, 100), y)) or (other == ("%",) and same(x, over(y, 100))))
 
-
-def _same_matrix(a: Node, b: Node) -> bool:
-    """Entry by entry; a column may be written as a tuple."""
-    tables = []
-    for node in (a, b):
-        if _kind(node) not in ("matrix", "seq") or node[1] in (("[]",), ("(]",), ("[)",)):
+    def same_conditioned(self, a: Node, b: Node) -> bool:
+        """Whether a is b with a condition on its letters behind it: 2^n-1, n >= 1."""
+        if _kind(a) != "list" or a[1] != (",",) or len(a) != 4 or _kind(b) == "list" or _kind(a[3]) != "rel":
             return False
-        tables.append(node[1:] if _kind(node) == "matrix" else tuple((x,) for x in node[2:]))
-    shapes = [[len(row) for row in table] for table in tables]
-    return shapes[0] == shapes[1] and all(all(map(match, r, s)) for r, s in zip(*tables, strict=True))
+        first, bound = a[2], letters(a[3][2])
+        inside = bound and bound <= letters(first[-1] if _kind(first) == "rel" else first)
+        return bool(inside) and not {"=", "~"}.intersection(a[3][1]) and self.match(first, b)
 
+    def same_quantity(self, a: Node, b: Node) -> bool:
+        """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
+        (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
+        if (unit != other and unit and other) or _kind(x) != _kind(y):
+            return False
+        if self.match(x, y):
+            return True
+        if unit == other or _kind(x) or "%" not in (unit, other):
+            return False
+        return self.same(self.over(x, 100), y) if unit == "%" else self.same(x, self.over(y, 100))
 
-def _same_ratio(a: Node, b: Node) -> bool:
-    """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself."""
-    left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
-    if len(left) != len(right) or any(map(_kind, left + right)):
-        return False
-    if any(len(parts) == 2 and all(type(x) is int and 9 < x < 60 for x in parts) for parts in (left, right)):
-        return all(map(same, left, right))
-    return all(same(times([left[0], y]), times([right[0], x])) for x, y in zip(left[1:], right[1:], strict=True))
+    def same_based(self, a: Node, b: Node) -> bool:
+        digits, value = (a[1][0], b) if _kind(a) == "based" else (b[1][0], a)
+        return type(value) is int and len(digits) < MAX_DIGITS and int(digits) == value
 
+    def same_matrix(self, a: Node, b: Node) -> bool:
+        if any(_kind(x) not in ("matrix", "seq") or x[1] in (("[]",), ("(]",), ("[)",)) for x in (a, b)):
+            return False
+        one, other = (x[1:] if _kind(x) == "matrix" else tuple((y,) for y in x[2:]) for x in (a, b))
+        return [*map(len, one)] == [*map(len, other)] and all(map(self.match, sum(one, ()), sum(other, ())))
 
-def _solved(relation: Node) -> list[Node]:
-    """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8, both
-    sides of 1/3 ~ 0.33; nothing of x+2y = 5."""
-    signs, sides = list(relation[1]), list(relation[2:])
-    if signs == ["\\in"]:
-        return sides[1:]
-    if not {*signs} <= {"=", "~"}:
-        return []
-    if len(sides) == 2 and not _is_name(*sides) and _is_name(*sides[::-1]):
-        sides.reverse()
-    while len(sides) > 1 and _is_name(sides[0], sides[1]):
-        del sides[0], signs[0]
-    found = sides[:1]
-    for sign, side in zip(signs, sides[1:], strict=True):
-        x, y = size(found[0]), size(side)
-        if sign == "~" and x is not None and y is not None and abs(x - y) <= abs(x) / 100:
-            found.append(side)
-        elif (sign == "=" and not match(found[0], side)) or names(side) - CONSTANTS:
+    def same_ratio(self, a: Node, b: Node) -> bool:
+        """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
+        left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
+        if len(left) != len(right) or any(map(_kind, left + right)):
+            return False
+        both = left + right if len(left) == 2 and all(type(x) is int for x in left + right) else ()
+        times = [9 < x < 60 for x in both]
+        if times[1::2] == [True, True] or times[:2] == [True, True] or times[2:] == [True, True] or 0 in left + right:
+            return all(map(self.same, left, right))
+        return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right))
+
+    def same_solved(self, a: Node, b: Node) -> bool:
+        found, value = (self.solved(a), b) if _kind(a) == "rel" else (self.solved(b), a)
+        if self.directed and _kind(b) == "rel" and b[1] == ("=",) and letters(b[2]) and not _plain(b[2]):
+            return False  # 9 is no answer to what asks for u+v = 9
+        return any(self.match(x, value) for x in found)
+
+    def solved(self, relation: Node) -> list[Node]:
+        """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8,
+        the last side and its rounding of x = 1/3 ~ 0.33; nothing of x+2y = 5, of 5 = 6, or of two roundings."""
+        signs, sides = list(relation[1]), list(relation[2:])
+        if signs == ["\\in"]:
+            return sides[1:]
+        if not {*signs} <= {"=", "~"} or "~" in signs[:-1]:
             return []
-    return found
+        chain = len(sides) > 2
+        if not chain and not _is_name(*sides) and _is_name(*sides[::-1]):
+            sides.reverse()
+        while len(sides) > 1 and _is_name(sides[0], sides[1]):
+            del sides[0], signs[0]
+        rounding = sides.pop() if len(sides) > 1 and signs[-1] == "~" else None
+        value = sides[-1]
+        for side in sides[:-1]:
+            if letters(side) != letters(value):
+                if not chain or letters(value):
+                    return []
+            elif not self.match(side, value):
+                return []
+        if rounding is None:
+            return [value]
+        exact = self.rounding(value, rounding)
+        return [] if exact is None else [value, rounding] if exact else [value]
+
+    def rounding(self, value: Node, rounding: Node) -> bool | None:
+        """Whether a decimal is the correct rounding of a value, not a truncation; None where it is neither."""
+        size = self.size(value)
+        if size is None or abs(size) > 1e15 or not _rational(rounding) or abs(size - rounding) > abs(size) / 10:
+            return None
+        places = next((n for n in range(-12, 16) if (rounding * Fraction(10) ** n).denominator == 1), None)
+        if places is None:
+            return None
+        scaled, rounding = Fraction(size) * Fraction(10) ** places, rounding * Fraction(10) ** places
+        if math.floor(scaled + Fraction(1, 2)) == rounding:
+            return places >= 0
+        return False if places > 0 and math.trunc(scaled) == rounding else None
+
+    def same_relation(self, a: Node, b: Node) -> bool:
+        """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
+        if len(a) != len(b):
+            return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
+        signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
+        if signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b)):
+            return True
+        if signs == back and all(map(self.match, a[2:], b[:1:-1])):
+            return True
+        if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
+            return False
+        f, g = self.plus([a[2], self.minus(a[3])]), self.plus([b[2], self.minus(b[3])])
+        if f == 0 or g == 0:
+            return False
+        if signs[0] in FLIPPED:
+            return self.proportion(f, g) == (1 if signs == others else -1)
+        try:
+            one, other = self.points
+            x, y = one.of(f), one.of(g)
+            return x != 0 != y and (x * other.of(g) - other.of(f) * y) % one.prime == 0
+        except Irrational:
+            return self.proportion(f, g) != 0
+
+    def renamed(self, a: Node, b: Node) -> bool:
+        """Whether two definitions of a function differ only in the name of its variable: f(x) = x+1, f(n) = n+1."""
+        heads = [node[2][1:] if type(node[2]) is tuple and node[2][0] == "*" else () for node in (a, b)]
+        if a[1] != ("=",) or not all(len(head) == 2 and all(type(x) is str for x in head) for head in heads):
+            return False
+        (f, x), (g, y) = heads
+        fits = f == g and f in (*"fghFGHPQpq",) and x not in letters(b[3]) and not _kind(b[3])
+        return fits and self.match(a[3], self.substitute(b[3], y, x))
+
+    def proportion(self, f: Node, g: Node) -> int:
+        """The sign of the constant f / g; 0 where there is none. Raises Unread beyond a bound."""
+        pairs: list[tuple[Complex, Complex]] = []
+
+        def proportional(x: Complex, y: Complex, tolerance: Decimal) -> bool:
+            pairs.extend([(x, y)] * any(x))
+            return any(x) == any(y) and (
+                not any(x) or _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
+            )
+
+        if not self.agree(f, g, proportional) or len(pairs) < 2:
+            return 0
+        (a, b), (c, d) = pairs[0]
+        return 1 if a * c + b * d > 0 else -1
+
+    def same_region(self, a: Node, b: Node) -> bool:
+        """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
+
+        The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
+        ends: list[tuple[float, Node]] = []
+        sizes = [(self.size(node), node) for node in {*_leaves(a), *_leaves(b)}]
+        finite = [(size, node) for size, node in sizes if size is not None and not math.isinf(size)]
+        self.cells = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
+        for size, node in sorted(finite, key=lambda end: end[0]):
+            self.work.spend(4)
+            near = [i for i in range(max(0, len(ends) - 3), len(ends)) if math.isclose(ends[i][0], size, rel_tol=1e-12)]
+            at = next((i for i in near if self.same(ends[i][1], node)), len(ends))
+            ends += [(size, node)] * (at == len(ends))
+            self.cells[node] = 2 * at + 1
+        one, other = _letter(a), _letter(b)
+        alike = all(self.inside(a, cell) == self.inside(b, cell) for cell in range(2 * len(ends) + 1))
+        return alike and (one == other or not one or not other)
+
+    def inside(self, node: Node, cell: int) -> bool:
+        """Whether a cell of the line is in a set of reals. Raises Unread of what is none."""
+        self.work.spend(2)
+        kind = _kind(node)
+        if kind == "seq" and len(node) == 4:
+            low, high = self.cell(node[2]), self.cell(node[3])
+            if low > high:
+                raise Unread("an empty interval")
+            return low < cell < high or (cell, node[1][0][0]) == (low, "[") or (cell, node[1][0][1]) == (high, "]")
+        if kind == "set":
+            return cell in [*map(self.cell, node[1:])]
+        if kind == "rel":
+            return all(self.holds(*link, _letter(node), cell) for link in zip(node[2:], node[1], node[3:]))
+        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
+            first, *others = [self.inside(x, cell) for x in node[NESTED[kind] :]]
+            if kind == "without" or node[1] == ("\\and",):
+                return first and all(x == (kind == "list") for x in others)
+            return first or any(others)
+        if kind != "R":
+            raise Unread("no set of reals")
+        return True
+
+    def holds(self, left: Node, sign: str, right: Node, letter: str, cell: int) -> bool:
+        """Whether a relation between a letter and an end holds in a cell."""
+        if left != letter:
+            left, sign, right = right, FLIPPED.get(sign, sign), left
+        if left != letter or not letter or sign not in HOLDS:
+            raise Unread("no inequality in one letter")
+        return self.inside(right, cell) if sign == "\\in" else HOLDS[sign](cell, self.cell(right))
+
+    def cell(self, node: Node) -> float:
+        """The cell of an end."""
+        if node not in self.cells:
+            raise Unread("an interval between no real numbers")
+        return self.cells[node]
+
+    def same(self, a: Node, b: Node) -> bool:
+        """Whether two expressions are equal. Raises Unread beyond a bound."""
+        self.work.spend(2)
+        if a == b:
+            return True
+        if (_rational(a) and _rational(b)) or INFINITY in (*_unsigned(a), *_unsigned(b)):
+            return False
+        try:
+            return self.points[0].of(a) == self.points[0].of(b)
+        except Irrational:
+            pass
+        x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
+        if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
+            return False
+        return self.agree(a, b, _close)
+
+    @cached_property
+    def points(self) -> tuple[Residues, Residues]:
+        """Two points modulo one prime."""
+        first = Residues(self.seed, self.work)
+        return first, Residues(self.seed + "'", self.work, first.prime)
+
+    def size(self, node: Node) -> float | None:
+        """A real number as a float, infinities too; None of anything else."""
+        if INFINITY in _unsigned(node):
+            return math.inf if node == INFINITY else -math.inf
+        if node not in self.sizes:
+            self.sizes[node] = None
+            if not _kind(node) and not names(node) - {"\\pi", "e"} and _width(node) <= MAX_WIDTH:
+                with localcontext(ROUGH):
+                    try:
+                        x, y = Reals(ROUGH.prec, lambda name: ZERO, True, self.work).value(node)
+                        self.sizes[node] = None if y else float(x)
+                    except (Unread, ArithmeticError):
+                        pass
+        return self.sizes[node]
+
+    def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
+        """Whether two expressions pass a check wherever both have a value. Raises Unread of too few points."""
+        if not self.reals:  # the first time for these two: the letters in order, and the working precision
+            self.order, self.width = sorted(_texts(self.trees)), _width(self.trees)
+            extra = max(0, min(self.width, MAX_WIDTH) - 5)
+            self.tolerance = ONE.scaleb(-50 - 2 * extra)
+            self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
+        if self.width > MAX_WIDTH:
+            raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
+        found = letters(a) | letters(b)
+        stepped = _stepped(a) or _stepped(b)
+        imaginary = not found or "i" in names(a) | names(b)
+        seen, real, error = 0, 0, None
+        numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
+        with localcontext(self.context):
+            for number in (*numbers, *RUN):
+                if number == RUN[0] and (not found or (real and not stepped)):
+                    break
+                pair = self.value(a, number, imaginary), self.value(b, number, imaginary)
+                error = next((x for x in pair if isinstance(x, Exception)), None)
+                if error is None:
+                    if not check(*pair, self.tolerance):
+                        return False
+                    seen += 1
+                    real += number < 9 and SCALE[number] > 0
+        if seen < (1 if not found else 2 if real and not stepped else 6):
+            raise Unread(str(error or "too few points"))
+        return True
+
+    def value(self, node: Node, number: int, imaginary: bool) -> Complex | Exception:
+        key = node, number, imaginary
+        if key not in self.values:
+            if key[1:] not in self.reals:
+                made = Reals(self.context.prec, partial(self.draw, number), imaginary, self.work)
+                for old in self.reals.values():  # pi and e are worked out once
+                    made.point |= {name: old.point[name] for name in CONSTANTS & old.point.keys()}
+                self.reals[key[1:]] = made
+            try:
+                self.values[key] = self.reals[key[1:]].value(node)
+            except (Unread, ArithmeticError) as error:
+                self.values[key] = error
+        return self.values[key]
+
+    def draw(self, number: int, letter: str) -> Decimal:
+        """The value of a letter at a point: of the nine, or of the run in whole numbers."""
+        place, draw = self.order.index(letter), _draw(f"{letter} {min(number, 9)} {self.seed}")
+        if number >= 9:
+            # The first letter takes 16 consecutive values of each sign, the others run slower: all parities meet.
+            step = number - 9
+            size = step // (place + 1) % 16 + draw % 5
+            return Decimal(-1 - size if step >> max(0, 4 - place) & 1 else size)
+        size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * SCALE[number]
+        size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])
+        return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
+
+
+COMPARISONS = (
+    ("rel", Judge.same_solved), ("list", Judge.same_members), ("set", Judge.same_members),
+    ("quantity", Judge.same_quantity), ("matrix", Judge.same_matrix), ("based", Judge.same_based),
+    ("ratio", Judge.same_ratio),
+)  # fmt: skip
+
+
+def _texts(node: Node) -> set[str]:
+    return {node} if type(node) is str else set().union(*map(_texts, node)) if type(node) is tuple else set()
+
+
+def _leaves(node: Node) -> Iterator[Node]:
+    kind = _kind(node)
+    if not kind:
+        yield node
+    for part in node[NESTED[kind] :] if kind in NESTED else ():
+        yield from _leaves(part)
+
+
+def _letter(node: Node) -> str:
+    """The letter that a set of reals is said of, or "". Raises Unread of several."""
+    kind = _kind(node)
+    if kind == "rel":
+        return next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), "")
+    found = {_letter(x) for x in node[NESTED[kind] :]} - {""} if kind in ("union", "without", "list") else set()
+    if len(found) > 1:
+        raise Unread("inequalities of several letters")
+    return max(found, default="")
+
+
+def _unsigned(node: Node) -> tuple:
+    return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
+
+
+def _assigned(node: Node) -> dict[str, Node]:
+    """The values by name of a=2, b=7 or (a,b)=(2,7); empty of anything else."""
+    pairs: list[tuple] = []
+    if _kind(node) == "list" and node[1] != ("\\or",) and all(map(_assigns, node[2:])):
+        pairs = [x[2:] for x in node[2:] if len(x) == 4]
+    elif _kind(node) == "rel" and node[1] == ("=",) and _kind(node[2]) == _kind(node[3]) == "seq":
+        pairs = [*zip(node[2][2:], node[3][2:], strict=False)] if len(node[2]) == len(node[3]) else []
+    found = {name: value for name, value in pairs if type(name) is str and "_" not in name}
+    if len(found) != len(pairs) or len(found) < 2:
+        return {}
+    return dict(sorted(found.items())) if _kind(node) == "list" and all(map(str.isalpha, found)) else found
+
+
+def _plain(node: Node) -> bool:
+    """Whether an expression is a name or names side by side, as in AB and f(x)."""
+    return type(node) is str or (type(node) is tuple and node[0] == "*" and all(type(x) is str for x in node[1:]))
 
 
 def _is_name(node: Node, value: Node) -> bool:
-    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; of x, y, z only plain sums."""
+    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; but no sum of unknowns x, y."""
     if _kind(node):
         return _kind(node) in ("text", "seq")
-    letters, constant = names(node) - CONSTANTS, not names(value) - CONSTANTS
+    found, constant = letters(node), not letters(value)
     terms = node[1:] if type(node) is tuple and node[0] == "+" else (node,)
-    if all(
-        type(x) is str or (type(x) is tuple and x[0] == "*" and all(type(y) is str or y == -1 for y in x[1:]))
-        for x in terms
-    ):
-        return bool(letters) and (constant or len(terms) == 1)
-    return bool(letters) and constant and value != 0 and not letters & {"x", "y", "z"}
-
-
-FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-def _same_relation(a: Node, b: Node) -> bool:
-    """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
-    if len(a) != len(b):
+    if len(terms) > 1 and found & set("stuvwxyz"):
         return False
-    signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
-    if (signs == others and all(map(match, a[2:], b[2:]))) or (signs == back and all(map(match, a[2:], b[:1:-1]))):
-        return True
-    if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
-        return False
-    f, g = plus([a[2], minus(a[3])]), plus([b[2], minus(b[3])])
-    if f == 0 or g == 0:
-        return False
-    if signs[0] not in FLIPPED:
-        try:
-            point, second = Residues("1"), Residues("2")
-            return (residue(f, point) * residue(g, second) - residue(f, second) * residue(g, point)) % PRIME == 0 and (
-                residue(f, point) != 0 != residue(g, point)
-            )
-        except Irrational:
-            return proportion(f, g) != 0
-    return proportion(f, g) == (1 if signs == others else -1)
-
-
-# An end of an interval: its size; 1 or -1 if it is an open lower or upper end, else 0; its exact value.
-End = tuple[float, int, Node]
-Interval = tuple[End, End]
-LINE: list[Interval] = [((-math.inf, 1, ("*", -1, "\\infty")), (math.inf, -1, "\\infty"))]
-
-
-def region(node: Node) -> tuple[str, list[Interval]]:
-    """A set of reals as disjoint intervals in order, and the letter they are said of or "". Raises Unread of others."""
-    kind, letter = _kind(node), ""
-    if kind == "seq" and len(node) == 4:
-        brackets = node[1][0]
-        parts = _between((node[2], brackets[0] == "("), (node[3], brackets[1] == ")"))
-    elif kind == "R":
-        parts = LINE
-    elif kind == "set":
-        parts = [part for x in node[1:] for part in _between((x, False), (x, False))]
-    elif kind == "rel":
-        letter, parts = next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), ""), LINE
-        for sign, left, right in zip(node[1], node[2:], node[3:], strict=False):
-            if left != letter:
-                sign, left, right = FLIPPED.get(sign, sign), right, left
-            if left != letter or not letter:
-                raise Unread("no inequality in one letter")
-            parts = _common(parts, _half(sign, right))
-    elif kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
-        letters, (parts, *others) = zip(*map(region, node[1 + (kind == "list") :]), strict=True)
-        letter = max(letters)
-        if {*letters} - {letter, ""}:
-            raise Unread("inequalities of several letters")
-        for other in others:
-            if kind == "without" or (kind == "list" and node[1] == ("\\and",)):
-                parts = _common(parts, _complement(other) if kind == "without" else other)
-            else:
-                parts = parts + other
-    else:
-        raise Unread("no set of reals")
-    merged: list[Interval] = []
-    for low, high in sorted(parts, key=lambda part: part[0][:2]):
-        if merged and low[:2] <= (merged[-1][1][0], merged[-1][1][1] + 1):
-            merged[-1] = merged[-1][0], max(merged[-1][1], high, key=lambda end: end[:2])
-        else:
-            merged.append((low, high))
-    return letter, merged
-
-
-def _between(low: tuple[Node, bool], high: tuple[Node, bool]) -> list[Interval]:
-    """The interval between two ends, each a value and whether it is open; none where it would be empty."""
-    x, y = size(low[0]), size(high[0])
-    if x is None or y is None:
-        raise Unread("an interval between no real numbers")
-    if x > y:
-        raise Unread("an empty interval")
-    return _common([((x, int(low[1] or math.isinf(x)), low[0]), (y, -int(high[1] or math.isinf(y)), high[0]))], LINE)
-
-
-def _half(sign: str, bound: Node) -> list[Interval]:
-    """The reals x with x `sign` bound."""
-    if sign == "\\in":
-        return region(bound)[1]
-    if sign == "!=":
-        return _complement(_between((bound, False), (bound, False)))
-    if sign not in FLIPPED:
-        raise Unread("no inequality")
-    end, infinity = (bound, len(sign) == 1), LINE[0]
-    return _between((infinity[0][2], True), end) if sign[0] == "<" else _between(end, (infinity[1][2], True))
-
-
-def _common(left: list[Interval], right: list[Interval]) -> list[Interval]:
-    """The intersection of two unions of intervals."""
-    pairs = [(max(a[0], b[0], key=lambda e: e[:2]), min(a[1], b[1], key=lambda e: e[:2])) for a in left for b in right]
-    return [(low, high) for low, high in pairs if low[:2] <= high[:2]]
-
-
-def _complement(parts: list[Interval]) -> list[Interval]:
-    """The reals outside disjoint intervals in order."""
-    ends = [LINE[0][0], *(end for part in parts for end in part), LINE[0][1]]
-    ends[1:-1] = [(x, shift + (-1 if i % 2 == 0 else 1), node) for i, (x, shift, node) in enumerate(ends[1:-1])]
-    return [(low, high) for low, high in zip(ends[::2], ends[1::2], strict=True) if low[:2] <= high[:2]]
-
-
-def _same_region(a: Node, b: Node) -> bool:
-    """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others."""
-    (letter, left), (other, right) = region(a), region(b)
-    return len(left) == len(right) and (letter == other or not letter or not other) and all(
-        x[1] == y[1] and same(x[2], y[2]) for p, q in zip(left, right, strict=True) for x, y in zip(p, q, strict=True)
-    )  # fmt: skip
-
-
-# ----------------------------------------------------------------------------------------------------- the command line
-
-
-def show(node: Node) -> str:
-    """A reading in plain notation."""
-    if type(node) in (int, Fraction):
-        return str(node) if _bits(node) < 400 else f"a rational of {_bits(node)} bits"
-    if type(node) is str:
-        return node.lstrip("\\")
-    kind = node[0]
-    if kind == "text":
-        return f"the text {node[1]!r}" + (f" (not mathematics: {node[2]})" if len(node) > 2 else "")
-    if kind == "seq":
-        return node[1][0][0] + ", ".join(map(show, node[2:])) + node[1][0][1]
-    if kind == "list":
-        return "the list " + ", ".join(map(show, node[2:]))
-    if kind == "rel":
-        return show(node[2]) + "".join(
-            f" {sign.lstrip(chr(92))} {show(x)}" for sign, x in zip(node[1], node[3:], strict=True)
-        )
-    if kind == "quantity":
-        return f"{show(node[1])} {node[2][0]}"
-    if kind == "based":
-        return f"{node[1][0]} in base {node[1][1]}"
-    if kind == "matrix":
-        return "the matrix " + "; ".join(", ".join(map(show, row)) for row in node[1:])
-    parts = [*map(show, node[1:])]
-    return f"({f' {kind} '.join(parts)})" if kind in "+*^" else f"{kind.lstrip(chr(92))}({', '.join(parts)})"
-
-
-def score(rows: list[dict]) -> str:
-    """A table of verdicts by kind, and every wrong one."""
-    kinds: dict[str, list[int]] = {}
-    wrong = []
-    for row in rows:
-        verdict, expected = verify(row["response"], row["gold"]), row["expected"]
-        counts = (1, verdict == expected, verdict > expected, verdict < expected)
-        kind = str(row.get("kind", ""))
-        kinds[kind] = [x + y for x, y in zip(kinds.get(kind, (0, 0, 0, 0)), counts, strict=True)]
-        if verdict != expected:
-            what = "false positive" if verdict else "false negative"
-            wrong.append(f"{what}: gold {row['gold']!r}, answer {extract_answer(row['response'])!r}")
-    total = [sum(column) for column in zip(*kinds.values(), strict=True)]
-    lines = [f"{'kind':12} {'rows':>6} {'right':>6} {'false +':>8} {'false -':>8}"]
-    lines += [
-        f"{kind:12} {n:6} {right:6} {up:8} {down:8}"
-        for kind, (n, right, up, down) in [*sorted(kinds.items()), ("all", total)]
-    ]
-    return "\n".join([*lines, f"{total[1] / total[0]:.2%} right", *wrong])
-
-
-def load(path: str) -> list[dict]:
-    """The rows of a labelled JSONL file. Raises OSError, or ValueError with a sentence on what is wrong."""
-    rows = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line) if line.strip() else None
-                if row is not None:
-                    rows.append(row)
-                    fine = (
-                        isinstance(row["response"], str)
-                        and isinstance(row["gold"], str)
-                        and type(row["expected"]) is bool
-                    )
-                    _ = fine or row["unfit"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise ValueError(
-                    f"{path}, line {number}: no object with response, gold (texts) and expected (true or false)"
-                ) from None
-    if not rows:
-        raise ValueError(f"{path} has no rows")
-    return rows
-
-
-def main(arguments: list[str]) -> int:
-    """The program of the module's docstring: its exit code."""
-    if len(arguments) != 2:
-        print("usage: python verifier.py RESPONSE GOLD | --score FILE.jsonl", file=sys.stderr)
-        return 2
-    if arguments[0] == "--score":
-        try:
-            print(score(load(arguments[1])))
-        except (OSError, ValueError) as error:
-            print(f"verifier: {error}", file=sys.stderr)
-            return 2
-        return 0
-    response, gold = arguments
-    answer, verdict = extract_answer(response), verify(response, gold)
-    print("answer: ", "none found" if answer is None else f"{answer!r}, read as {show(read(answer))}")
-    print("gold:   ", f"{gold!r}, read as {show(read(gold))}")
-    print("verdict:", "equal" if verdict else "no answer" if answer is None else _judge(answer, gold)[1])
-    return 0 if verdict else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    factors = [x[1:] if type(x) is tuple and x[0] == "*" else (x,) for x in terms]
+    if all(type(x) is str or (x == -1 and len(parts) > 1) for parts in factors for x in parts):
+        return bool(found) and (constant or len(terms) == 1)
+    return bool(found) and constant and value != 0 and not found & {"x", "y", "z"}

@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).parents[1])  # not this folder: it holds a verifier.py too
 
 import verifier  # noqa: E402
+from tools.grade import load  # noqa: E402
 
 LIMIT = 2.0  # seconds: a slower call counts as a time-out
 
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python bench/verifier.py FILE.jsonl", file=sys.stderr)
         return 2
     try:
-        rows = verifier.load(arguments[0])
+        rows = load(arguments[0])
     except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from verifier import Unread, equivalent, extract_answer, match, read, verify  # noqa: E402
+from verifier import Judge, Unread, Work, equivalent, extract_answer, read, verify  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="the data sets are not beside the repository")
@@ -82,7 +82,7 @@ TABLE = {
         e^{i\pi/3} | \frac{1}{2} + \frac{\sqrt{3}}{2} i | \cos\frac{\pi}{3} + i\sin\frac{\pi}{3} || \frac12 | e^{-i\pi/3}
     """,
     "functions": r"""
-        \ln 2 | \ln(2) | \frac{1}{2}\ln 4 | -\ln\frac12 | \ln{2} | \log_e 2 || 0.693 | \log 2 | \ln 3 | \ln 2 + 1
+        \ln 2 | \ln(2) | \frac{1}{2}\ln 4 | -\ln\frac12 | \ln{2} | \log_e 2 | \log 2 || 0.693 | \log_2 2 | \ln 3 | \ln 2 + 1
         \frac{7}{4} - \ln 81 | \frac74 - 4\ln 3 | 1.75-2\ln 9 || \frac74 - \ln 9 | -2.6444
         \log_2 3 | \frac{\ln 3}{\ln 2} | \frac{\log 3}{\log 2} | \log_{2}{3} | \log_4 9 || \log_3 2 | 1.585
         \log 100 | 2 || 4.605
@@ -218,7 +218,7 @@ TABLE = {
         \begin{pmatrix} -2/5 \\ 1/5 \\ 4/5 \end{pmatrix} | \begin{pmatrix} -\frac25 \\ \frac15 \\ \frac45 \end{pmatrix} | \frac{1}{5}\begin{pmatrix} -2 \\ 1 \\ 4 \end{pmatrix} || \begin{pmatrix} -2 \\ 1 \\ 4 \end{pmatrix}
     """,
     "bases": r"""
-        314_5 | 314_{5} | 314_{(5)} | 314_{\text{five}} | 0314_5 || 314_6 | 315_5 | 3145 | 314 | 84 | 413_5
+        314_5 | 314_{5} | 314_{(5)} | 314_{\text{five}} | 0314_5 | 314 || 314_6 | 315_5 | 3145 | 84 | 413_5
         1100101_{(2)} | 1100101_2 || 1100101_3 | 1100111_2
     """,
     "powers": r"""
@@ -233,6 +233,43 @@ TABLE = {
         10^{10^{10}} | 10^{10^{10}} || 10^{10^{11}} | 0
         \frac{5 \cdot 3^{1/3}}{9} | \frac{5}{9}\sqrt[3]{3} | 5 \cdot 3^{-5/3} || \frac{5}{9}\sqrt{3}
         (1867)^2 | 1867^2 | 3485689 || 1867
+    """,
+    "chains": r"""
+        31 | 4 \star 5 = 2 \cdot 13 + 5 = 31 | \mathbb{E}[X] = 31 | \Pr(X=2) = 31 | 2^{y+1} = 2 \cdot 2^y = 31 | 66 \bmod 35 = 31 | \lim_{n\to\infty} a_n = 31 | \text{Total} = 15+16 = 31 | \text{If so, } x = 30+1 \Rightarrow x = 31 || 4 \star 5 = 31 = 32 | 30 = 31 | \mathbb{E}[X] = 32
+        \frac{2}{7} | \mathbb{P}(A) = \frac{4}{14} = \frac27 | \frac27 \approx 0.29 | \frac{2}{7} \text{ (approximately } 0.29) || \frac27 \approx 0.3 \approx 0.29 | \frac27 \approx 0.31
+        0.29 | \frac27 \approx 0.29 || \frac27 | \frac27 \approx 0.29 \approx 0.3
+        \frac{a^2}{3+2\sqrt2} | W_{\max} = \frac{a^2}{3+2\sqrt2} = (3-2\sqrt2)a^2 || W = \frac{a^2}{3+2\sqrt2} = (3+2\sqrt2)a^2
+    """,
+    "conditions and words": r"""
+        3^n+1 | 3^n+1, n\ge 1 | 3^n+1 \text{ for all integers } n \ge 1 | 3^n+1 \text{ where } n>0 | a_n = 3^n+1 \text{ for } n \geq 2. || 3^n-1, n \ge 1 | 3^n+1, 4 | 3^n+1 \text{ for } n=1, 5 \text{ for } n=2
+        g(x)=kx | g(x) = kx \text{ for any constant } k | g(t)=kt || g(x)=k
+        29 | \text{The answer is } 29 | The\ length\ of\ AB\ is\ 29 | 29\text{.} | ___29___ | "29" | \color{red}{29} | \large 29 | \underline{29} || \text{The answer is not } 29 | \text{at least } 29
+        \text{Yes} | \text{Yes, } n \text{ is prime} | Yes, it is. || \text{No, } n \text{ is prime} | \text{Yes or no}
+        \mathbb{R} | \text{all real numbers} | \text{every real number} | x \in \mathbb{R} || \text{all integers} | \text{all}
+        D | \text{D) }12 | D) 12 | \text{Option D} | (D) 12 || (D) 12 (E) 13 | \text{(D) and (E)} | \text{Option E}
+        (p,q)=(3,8) | p=3, q=8 | q=8, p=3 | (3,8) || p=8, q=3 | p=3 | (8,3)
+        m=1,n=5;m=6,n=2 | (1,5),(6,2) | (6,2),(1,5) || (1,6),(5,2) | (1,5)
+    """,
+    "more units": r"""
+        6 | 6 km/h | 6 miles per hour | 6 Hz | 6 years old | 6 cups of flour | 1.5 \cdot 4 m/s | 6 € | €6 | 6th | 6^{\mathrm{th}} \text{ place} | \$6 || 6 million
+        2400.5 | 2,400.5 m² | 2,400.5 m^2 | \$2,400.5
+        48\% | 48 pct | 48 percent | 48 per cent || 4.8 pct
+        18200 | \$18,\,200 | 18{,}200 || 18,200,1
+        \text{6:15 p.m.} | 6:15 p.m. | 6:15 \text{ PM} | 6:15 || 6:15 a.m. | 6:16 p.m.
+    """,
+    "more notation": r"""
+        \frac34 | ¾ | 0.75 || ¼
+        \frac{11}{4} | 2¾ || 2\frac14
+        \frac16 | 0.1666... | 0.1\overline{6} | 0.16666\ldots || 0.1666
+        \log_2 5 | log₂ 5 || log₅ 2
+        \arctan\frac13 | \cot^{-1} 3 | \operatorname{arccot} 3 || \cot 3 | \frac{1}{\cot 3}
+        \lfloor \frac{k}{3} \rfloor + 1 | \lceil \frac{k+1}{3} \rceil || \lceil \frac{k}{3} \rceil
+        15 | \sum_{k=1}^{5} k | \gcd(30, 45) | \begin{vmatrix} 4 & 1 \\ 1 & 4 \end{vmatrix} | \max(3, 15) || \sum_{k=1}^{6} k | \prod_{k=1}^{3} k
+        n \equiv 2 \pmod{5} | n \equiv 7 \pmod 5 || n \equiv 2 \pmod{6} | n \equiv 3 \pmod{5} | 2
+        -\frac{\hbar k_{0}}{m} | -\frac{k_0 \hbar}{m} || \frac{\hbar k_0}{m}
+        u^2_0 t | u_0^2 t || u_0 t
+        2^{800}(\sqrt{1+2^{-700}}-1) | 2^{450}\sqrt{2^{700}+1}-2^{800} || 2^{450}\sqrt{2^{700}+2}-2^{800}
+        -101_2 | -101 || 101 | -5
     """,
     "ratios": r"""
         3:7 | 3 : 7 | 6:14 | \frac37 || 7:3 | 3:8 | 10
@@ -269,7 +306,34 @@ EXTRACTED = [
     (r"\boxed{ 12 }", "12"),
     (r"\boxed{\boxed{3}}", "3"),
     (r"\boxed{5} and then \boxed{}", "5"),
-    (r"\boxed{5}. Let me check again: \boxed{6", "5"),
+    (r"\boxed{5}. Let me check again: \boxed{6", None),
+    (r"\boxed{5}. Let me check: \boxed{\quad}", "5"),
+    (r"so $a = 3 - 20 = -\boxed{17}$", "-17"),
+    (r"\boxed{5} is wrong. The correct answer is 6.", "6"),
+    ("<|begin_of_box|>(2, 3)<|end_of_box|>", "(2, 3)"),
+    (r"<think>\boxed{4}</think>It is \boxed{5}.", "5"),
+    ("<think>The answer is 4.</think> I cannot tell.", None),
+    ("The answer is that she reads 23 pages.", "23"),
+    ("Final Answer: The largest $m$ is 41.", "41"),
+    ("Final Answer: The area is $41$ units. I hope it is correct.", "41"),
+    ("Answer:\n```\n41\n```", "41"),
+    ('FINAL ANSWER: """41"""', "41"),
+    ("Answer: `$41$`", "41"),
+    ("The answer is 41.<|im_end|>", "41"),
+    ("It is 41 metres long.</s></s>", "41"),
+    ("The answer should be (C).", "(C)"),
+    ("So the letter must be C.", "C"),
+    ("The answer: C, for the others are too small", "C"),
+    ("答案是 41。", "41"),
+    ("The answers are 4 and 7.", "4 and 7"),
+    ("The area is 9 $\\pi$", "9 \\pi"),
+    ("The rent is $45-$12 = $33 less", "$45-$12 = $33"),
+    ("He pays $<<3*4=12>>12 a week.\nA: 12", "12"),
+    ("The answer is (4, 7).\nThe answer is (", "(4, 7)"),
+    ("The point is (4, 7).", "(4, 7)"),
+    ("She has 3 x 7 = 21 left.", "3 * 7 = 21"),
+    ("We looked at 40 cases. I could not settle it.", None),
+    ("It is not 40.", None),
     (r"\boxed{3} or \boxed{4}", "3 or 4"),
     (r"\boxed{3}, \boxed{4}", "4"),
     ("The answer is 12.", "12"),
@@ -333,6 +397,11 @@ VERIFIED = [
     (r"\boxed{nan}", "0", False),
     (r"\boxed{\infty}", r"-\infty", False),
     (r"\boxed{\infty}", "10^{9}", False),
+    (r"\boxed{\sqrt{3}}", "1.73205081", True),  # an exact answer for a decimal of seven digits or more
+    (r"\boxed{\sqrt{3}}", "1.732", False),
+    (r"\boxed{1.73205081}", r"\sqrt{3}", False),
+    (r"\boxed{7}", "u+v=7", False),
+    (r"\boxed{u+v=7}", "u+v=7", True),
 ]
 
 
@@ -350,6 +419,15 @@ def rows(name):
 def test_labelled_examples():
     wrong = [row for row in rows("verifier_examples.jsonl") if verify(row["response"], row["gold"]) != row["expected"]]
     assert not wrong
+
+
+# Labels that are not followed: see the list of what is policy in the docstring of verifier.py.
+@needs_data
+@pytest.mark.parametrize(("name", "share"), [("verifier_field.jsonl", 0.95), ("verifier_triples.jsonl", 0.99)])
+def test_answers_in_the_field(name, share):
+    cases = rows(name)
+    wrong = [row for row in cases if verify(row["response"], row["gold"]) != row["expected"]]
+    assert len(wrong) <= (1 - share) * len(cases), wrong
 
 
 GOLDS = ["aime24", "aime25", "hmmt25", "math500", "gsm8k_train", "gsm8k_test", "deepscaler_sample"]
@@ -387,8 +465,10 @@ def test_different_golds_that_are_called_equal(name):
 
 
 def matches(a, b):
+    judge = Judge("a", "b", Work())
+    judge.trees = a, b
     try:
-        return match(a, b)
+        return judge.match(a, b)
     except Unread:
         return False
 
@@ -415,7 +495,7 @@ def _plainly(answer):
     )
 
 
-DIGESTS = {"": "71857576257465c7", "math500": "825a9754c37edde8", "deepscaler_sample": "2bcc7eb671b8d263"}
+DIGESTS = {"": "71857576257465c7", "math500": "73977d1659184862", "deepscaler_sample": "2bcc7eb671b8d263"}
 
 HOSTILE = [
     "1" * 100_000,
@@ -494,6 +574,9 @@ HOSTILE = [
     "٣" * 100,
     "²" * 5000,
     "½",
+    "answer is" + "a:\n" * 3000,
+    "answer is" + " is 1" * 2000,
+    "answer is " + "is " * 2000,
 ]
 
 
@@ -502,7 +585,7 @@ def test_hostile_input_ends_soon(text):
     def timed(call, *arguments):
         start = time.process_time()
         verdict = call(*arguments)
-        assert time.process_time() - start < 1
+        assert time.process_time() - start < 0.5
         return verdict
 
     for gold in ("6", "\\sqrt{2}", "x+1", "(1,2)", "1,2", "[1,2)", "x>1", "3\\text{ cm}"):
@@ -534,6 +617,8 @@ PIECES = (
     "\\begin{pmatrix} \\end{pmatrix} & \\\\ \\overline 0. \\lfloor \\rfloor \\emptyset \\boxed{ \\boxed \\left \\right. \\over \\choose "
     "million dollars square per A (B) ' . ? ~ # √ ² ≤ ∞ é 𝟙 \\ \\, \\! {,} \\approx"
 ).split(" ")
+PIECES += """answer is|Answer: |####|not|than|at least|maybe|<think>|</think>|<answer>|</s>|**|```|A: |选|答案|=>|for|where|0.33...|3:05
+p.m.|Yes|No|\\pmod|\\equiv|\\sum_{k=1}^{3}|\\begin{cases}|\\end{cases}""".replace("\n", "|\n|").split("|")
 
 
 def test_fuzz_a_million_characters():
@@ -561,7 +646,7 @@ def test_threads_agree():
 def test_command_line(tmp_path):
     def run(*arguments):
         done = subprocess.run(
-            [sys.executable, str(ROOT / "verifier.py"), *arguments], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "tools.grade", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -589,6 +674,9 @@ def test_command_line(tmp_path):
     code, out, _ = run("--score", str(good))
     assert code == 0
     assert "false positive" in out
+    code, out, _ = run("--worst", str(good))
+    assert code == 0
+    assert len(out.splitlines()) == 2
 
 
 quick = settings(
