@@ -1,5 +1,6 @@
 """Accuracy and time per call of verifier.py and of Math-Verify, side by side, in one run.
 
+    python bench/verifier.py                   the tables of tests/test_verifier.py and test_verifier_attacks.py
     python bench/verifier.py FILE.jsonl        rows of response, gold, expected, kind
 
 Math-Verify is optional (pip install math-verify antlr4-python3-runtime); its own limit is 5 s.
@@ -52,12 +53,24 @@ def math_verify() -> Callable[[str, str], bool] | None:
     )
 
 
+def of_the_tests() -> list[dict]:
+    """The labelled answers that the tests hold: each answer of a table in a box, and the attacks as they are."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import test_verifier
+    import test_verifier_attacks
+
+    rows = [{"response": f"\\boxed{{{a}}}", "gold": gold, "expected": e} for _, gold, a, e in test_verifier.CASES]
+    return rows + [
+        {"response": response, "gold": gold, "expected": False} for _, response, gold in test_verifier_attacks.CASES
+    ]
+
+
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python bench/verifier.py FILE.jsonl", file=sys.stderr)
+    if len(arguments) > 1:
+        print("usage: python bench/verifier.py [FILE.jsonl]", file=sys.stderr)
         return 2
     try:
-        rows = load(arguments[0])
+        rows = load(arguments[0]) if arguments else of_the_tests()
     except (OSError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
