@@ -24,6 +24,7 @@ read the same cache under a narrower mask: what no window reaches any more stays
 import contextlib
 import math
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -148,6 +149,7 @@ class Sampler:
         limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
         distinct, rows = _plan(prompts, n, limits, seed)
         groups: list[list[Completion]] = [[None] * n for _ in prompts]
+        self.stats = Stats()
         if not rows:
             return groups
         length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
@@ -486,7 +488,7 @@ class _KVLayer(CacheLayerMixin):
 
     def __init__(self, cache):
         super().__init__()
-        self.cache = cache
+        self.cache = weakref.proxy(cache)  # a cycle would keep dead caches alive until the garbage collector runs
 
     def lazy_initialization(self, key_states, value_states):
         rows, length = self.cache.rows, self.cache.length

@@ -1,6 +1,7 @@
 """The sampler against transformers' generate and plain forwards (invariants 3, 4, 5)."""
 
 import copy
+import gc
 import random
 
 import numpy as np
@@ -304,3 +305,17 @@ def test_steps_replayed_like_graphs_give_the_same_completions(monkeypatch):
     assert [[c.ids for c in group] for group in replayed] == [[c.ids for c in group] for group in plain]
     assert len(recorded) == len(set(recorded)) and {rows for rows, _ in recorded} <= {1, 2, 4, 6}
     assert {attended for _, attended in recorded} <= {8, 16, 24, 32, 40, 47}
+
+
+def test_no_cache_outlives_a_call():
+    """Not even until the garbage collector comes: on a GPU a dead cache is what the next call lacks."""
+    gc.collect()
+    gc.disable()
+    try:
+        sampler_ = Sampler(make_model(tied=False), eos_ids={1}, slots=3)
+        sampler_.sample(ragged_prompts(), 2, max_new_tokens=5)
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, sampler.KVCache)]
+    finally:
+        gc.enable()
+    assert sampler_.stats.cache_bytes and not sampler_.sample([], max_new_tokens=5)
+    assert sampler_.stats == sampler.Stats()
