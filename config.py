@@ -145,8 +145,8 @@ class Keeping:
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
-    keep_rollouts: int = flag(4, "sampled responses a step that are kept in rollouts.jsonl, right and wrong ones by turns",
-        zero=True, free=True)
+    keep_rollouts: int = flag(4, "sampled responses a step that are kept in rollouts.jsonl, right and wrong ones "
+        "by turns", zero=True, free=True)
 
 
 class Training(NamedTuple):

@@ -150,8 +150,8 @@ def trajectories(
 
 
 def rollouts(responses, advantages: list[float], problems, limit: int) -> list[dict]:
-    """Rows for rollouts.jsonl: up to `limit` of a step's responses, with their advantages. Right and wrong ones by turns,
-    the rarer first, and of another query each time while there is one. `problems`: of each query."""
+    """Rows for rollouts.jsonl: up to `limit` of a step's responses, with their advantages; right and wrong ones by
+    turns, the rarer first, and of another query each time while there is one. `problems`: of each query."""
     verdicts = ([i for i, response in enumerate(responses) if response.correct == right] for right in (True, False))
     rarer, other = sorted(verdicts, key=len)
     rows, seen = [], set()
