@@ -314,6 +314,8 @@ def test_the_page_of_a_run_of_grpo(tmp_path, monkeypatch, capsys):
     assert len(shown) == 60 and {i for step, i in shown if step == "40"} == {*"0123"}  # whole steps
     assert "step 40</h3>accuracy 4, 4 tokens a response, 4 of 4 constructions kept<" in out.read_text()
     assert len({step for step, _ in shown}) == 15 and "OTS" not in Reader(out.read_text()).text
+    filters = re.findall('for="only-([a-z-]+)"', out.read_text())
+    assert filters == ["all", "rollout-right", "rollout-wrong"]  # none that hides nothing
     assert said("--step", 3) == [("3", i) for i in "0123"] and said("--step", 3, "-n", 2) == [("3", "0"), ("3", "1")]
     assert said("--only", "wrong", "-n", 4) == [(step, i) for step in ("20", "40") for i in "13"]
     assert said("--show", "constructions") == said("--outcome", "tags") == said("-n", 0) == []

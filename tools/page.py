@@ -54,8 +54,8 @@ dl { display: grid; grid-template-columns: auto auto; gap: .1rem .6rem; align-co
   font-size: .88rem; }
 dd { margin: 0; text-align: right; font-variant-numeric: tabular-nums; }
 article.rollout .body { display: block; }
-article.rollout dl { display: flex; flex-wrap: wrap; gap: 0 .4rem; margin: .2rem 0 0; }
-article.rollout dd { margin-right: .8rem; text-align: start; }
+article.rollout dl { display: flex; flex-wrap: wrap; gap: 0 .3rem; margin: .2rem 0 0; }
+article.rollout dd { margin-inline-end: .5rem; text-align: start; }
 .words { margin: .6rem 0 .8rem; }
 .words h3 { display: block; margin: .8rem 0 .2rem; color: var(--quiet); font-weight: normal; }
 .words dl { grid-template-columns: 8.4rem 1fr; gap: .3rem 1rem; }
@@ -124,9 +124,9 @@ def page(title: str, runs: dict[str, list[dict]], figures: dict[str, dict[int, s
     """The page of some runs, by name: rows of their rollouts.jsonl and trajectories.jsonl, in the order of their steps.
     `figures`: what is said of a run's step."""
     kinds = Counter(name for rows in runs.values() for row in rows for name in classes(row))
+    kinds["all"] = sum(map(len, runs.values()))
     rollouts, constructions = ({k: said for k, said in g.items() if kinds[k]} for g in (ROLLOUTS, CONSTRUCTIONS))
     everything = {"all": ("everything", "rollouts and constructions")}
-    kinds["all"] = sum(map(len, runs.values()))
     choice, rules = filters({"": everything, "rollouts": rollouts, "constructions": constructions}, kinds)
     style = "\n".join([STYLE, *rules])
     sections = "".join(section(name, rows, (figures or {}).get(name, {})) for name, rows in runs.items())
@@ -141,8 +141,10 @@ def page(title: str, runs: dict[str, list[dict]], figures: dict[str, dict[int, s
 
 
 def filters(groups: dict[str, dict[str, tuple[str, str]]], counts: Counter) -> tuple[str, list[str]]:
-    """Groups of filters, with the count of each: as HTML, and as rules that hide what is not chosen. The buttons come
-    before all else, because a rule reaches only what follows them."""
+    """Groups of filters, with the count of each: as HTML, and as rules that hide what is not chosen. One that would
+    hide nothing is left out. The buttons come before all else, because a rule reaches only what follows them."""
+    hides = {name for name in counts if counts[name] < counts["all"]} | {"all"}
+    groups = {title: {name: group[name] for name in group if name in hides} for title, group in groups.items()}
     names = [name for group in groups.values() for name in group]
     made = "".join(f'<input type="radio" name="kind" id="only-{k}"{" checked" * (k == "all")}>' for k in names)
     for title, group in groups.items():
