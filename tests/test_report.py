@@ -330,6 +330,7 @@ def test_whole_steps_are_spread_over_a_run():
 
     assert steps(range(10), [], count=4) == [2, 4, 7, 9] and steps([5, 5, 6], [6], count=9) == [5, 5, 6, 6]
     assert steps([1, 1, 2, 2, 3, 3], [3, 3, 3, 4], count=4) == [2, 2, 4]  # not step 3 and its 5 rows beside them
+    assert steps([1, 2, 3, *[4] * 9], count=10) == [2, *[4] * 9]  # with step 3 there would be 11
     assert steps([7] * 5, [7] * 3, count=2) == [7] * 4 and steps([], [], count=3) == steps([1], [], count=0) == []
     many = steps([i // 8 for i in range(8000)], [i // 9 for i in range(500)], count=60)
     assert many[-1] == 999 and 40 <= len(many) <= 120 and many == sorted(many)
@@ -376,6 +377,7 @@ def test_rollouts_as_text(tmp_path, monkeypatch, capsys):
         (["10", "01", "11", "00"], 4, [0, 2, 4, 6]),  # as many right as wrong ones, each of another query
         (["10", "01", "11", "00"], 3, [0, 2, 4]),
         (["0000", "0100", "0000"], 2, [5, 0]),  # the rarer first
+        (["1111", "1101", "1111"], 2, [6, 0]),
         (["0000", "0100", "0000"], 4, [5, 0, 8, 1]),  # what there is of it; then queries come again
         (["11", "11"], 3, [0, 2, 1]),
         (["01"], 9, [1, 0]),
