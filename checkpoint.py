@@ -7,6 +7,7 @@ lines: rows are added whole, files are replaced whole, and a last line torn by a
     metrics.jsonl       one JSON object a step
     evaluations.jsonl   held-out figures, with the step after which they were taken
     trajectories.jsonl  some constructions of each step, with their parts
+    rollouts.jsonl      some sampled responses of each step, right and wrong ones
     checkpoints/step-000010/
         model/                  the policy in transformers' format, float32 safetensors
         optimizer.safetensors   AdamW's moments, whole: the number of processes may change
@@ -291,7 +292,7 @@ def _sync(path: Path):
 
 # ------------------------------------------------------------------------------------------------------- a training run
 
-LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl")
+LOGS = ("metrics.jsonl", "evaluations.jsonl", "trajectories.jsonl", "rollouts.jsonl")
 
 
 class Run:

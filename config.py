@@ -149,6 +149,8 @@ class Keeping:
     save_minutes: float = flag(30.0, "... and after so many minutes, however few steps they were", free=True)
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
+    keep_rollouts: int = flag(4, "sampled responses a step that are kept in rollouts.jsonl, right and wrong ones "
+        "by turns", zero=True, free=True)
 
 
 class Training(NamedTuple):

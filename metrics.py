@@ -149,6 +149,24 @@ def trajectories(
     return rows
 
 
+def rollouts(responses, advantages: list[float], problems, limit: int) -> list[dict]:
+    """Rows for rollouts.jsonl: up to `limit` of a step's responses, with their advantages; right and wrong ones by
+    turns, the rarer first, and of another query each time while there is one. `problems`: of each query."""
+    verdicts = ([i for i, response in enumerate(responses) if response.correct == right] for right in (True, False))
+    rarer, other = sorted(verdicts, key=len)
+    rows, seen = [], set()
+    for turn in range(min(limit, len(responses))):
+        waiting = (other or rarer) if turn % 2 or not rarer else rarer
+        chosen = next((i for i in waiting if responses[i].query not in seen), waiting[0])
+        waiting.remove(chosen)
+        response, problem = responses[chosen], problems[responses[chosen].query]
+        seen.add(response.query)
+        row = {"question": problem.question, "answer": problem.answer, "text": response.text}
+        row |= {"reward": response.reward, "correct": response.correct, "reflects": response.reflects}
+        rows.append(row | {"advantage": advantages[chosen], "tokens": len(response.ids), "finished": response.finished})
+    return rows
+
+
 def headline(figures: dict) -> str:
     """What a progress bar shows of a step."""
     shown = f"reward {figures['reward_mean']:.3f}, accuracy {figures['accuracy']:.3f}"
@@ -291,7 +309,7 @@ def next_steps(folder: Path, algo: str, model: str, data: str) -> str:
     python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
     other = "grpo" if algo == "tapo" else "tapo"
     lines = (
-        f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
+        f"files          {folder}: metrics.jsonl, rollouts.jsonl, trajectories.jsonl, config.json, model/\n"
         f"look closer    {python} -m tools.report {folder}\n"
         f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16"
     )

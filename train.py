@@ -79,7 +79,7 @@ class Trainer:
     def step(self, number: int) -> tuple[dict, list[Attempt], Batch]:
         """One training step: its metrics, the constructions that were tried, and what was trained on."""
         seed, start = self.settings.task.seed, time.perf_counter()
-        queries = data.queries_of_step(len(self.problems), self.settings.optimiser.queries, seed, number)
+        queries = self.queries(number)
         with enough_memory("--slots"):
             groups = self.actor.sample(queries, number)  # 1: G_orig
             pairs = self.objective.select(correct(groups), f"{seed} {number}")  # 2: DCS
@@ -92,6 +92,11 @@ class Trainer:
             figures |= self.update(batch, number)  # 5 and 6: OTS, loss, gradient, step
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, groups, attempts)
         return figures, attempts, batch
+
+    def queries(self, number: int) -> list[int]:
+        """Which problems a step asks."""
+        count, seed = self.settings.optimiser.queries, self.settings.task.seed
+        return data.queries_of_step(len(self.problems), count, seed, number)
 
     def batch(self, queries, groups: list[list[Response]], attempts: list[Attempt], number: int) -> Batch:
         """What a step trains on, with the advantages of each group."""
@@ -113,15 +118,16 @@ class Trainer:
         """Optimiser steps on the objective's loss (TAPO's: tapo.tapo_loss) plus kl * KL on G_orig: one, or in each of
         --epochs passes one on each of --minibatches parts of the queries. For a batch once. Returns its metrics."""
         s, tally = self.settings.optimiser, metrics.Tally()
+        lr = s.lr * min(1.0, (number + 1) / s.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = s.lr * min(1.0, (number + 1) / s.warmup)
+            group["lr"] = lr
         parts = batch.parts(s.minibatches) * s.epochs
         if len(parts) > 1:
             self.freeze(batch)
         norms = [self.descend(batch, part, tally) for part in parts]
         batch.share()
         self.weights_to_sample.refresh()
-        return tally.figures(parallel.total, norms)
+        return tally.figures(parallel.total, norms) | {"lr": lr}
 
     def descend(self, batch: Batch, rows: list[int], tally: metrics.Tally) -> float:
         """One optimiser step on `rows`, unless the gradient is not finite; returns the gradient's norm.
@@ -279,9 +285,13 @@ class Course:
 
     def note(self, figures: dict, attempts: list[Attempt], batch: Batch):
         """A step was done: log it, and save and measure where that is due."""
+        problems = [self.trainer.problems[q] for q in self.trainer.queries(self.done)]
         self.done += 1
         self.run.append("metrics.jsonl", [figures])
-        ref = batch.of(REF)
+        orig, ref = batch.of(ORIG), batch.of(REF)
+        of_orig = [batch.rows[i] for i in orig], [batch.advantage[i] for i in orig]
+        said = metrics.rollouts(*of_orig, problems, self.keeping.keep_rollouts)
+        self.run.append("rollouts.jsonl", [{"step": self.done} | row for row in said])
         learnt = [batch.advantage[i] for i in ref], [batch.weights[i] for i in ref]
         shown = metrics.trajectories(attempts, *learnt, self.trainer.tokenizer, self.keeping.keep_trajectories)
         self.run.append("trajectories.jsonl", [{"step": self.done} | row for row in shown])

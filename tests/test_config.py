@@ -154,7 +154,9 @@ def test_0_is_taken_where_it_means_something(program):
             assert flat(settle(kind, given | {one.name: 0}))[one.name] == 0
     may_be_0 = {one.name for one in numbers_of(kind) if one.metadata["zero"]}
     assert may_be_0 == {
-        "train": {"seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories", "eval_every"},
+        "train": {
+            "seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories", "keep_rollouts", "eval_every",
+        },
         "eval": {"temperature", "top_k", "seed"}, "coldstart": {"seed"}, "zpd": {"seed", "low", "high"},
     }[program]  # fmt: skip
 
@@ -244,7 +246,7 @@ def test_settings_import_nothing_heavy_and_nothing_of_ours():
 def test_what_a_resumed_run_may_change():
     assert free(Training) == {
         "out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every", "save_every",
-        "save_minutes", "keep_saves", "keep_trajectories",
+        "save_minutes", "keep_saves", "keep_trajectories", "keep_rollouts",
     }  # fmt: skip
 
 

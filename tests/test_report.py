@@ -1,20 +1,25 @@
-"""What runs look like: as text, as a page that holds no script, and as curves."""
+"""What runs look like: as text, as a page that holds no script, and as curves; and which rollouts are kept for that."""
 
 import base64
 import hashlib
 import json
 import math
+import re
 import sys
+import time
 from html.parser import HTMLParser
 
 import pytest
 from tiny import make_tokenizer
 
 import config
+import metrics
+from data import Problem
 from reflect import OUTCOMES
+from rollouts import Response
 from tools import report
-from tools.curves import UNIMPORTANT, Course, _looks, band, draw, grouped, series
-from tools.page import align, page, split_turn
+from tools.curves import UNIMPORTANT, Course, _looks, band, draw, grouped, picture, series
+from tools.page import LONG, align, page, split_turn
 
 EVIL = '<script>alert(1)</script><img src=x onerror="alert(2)">\'</style>&amp;\u202e'
 
@@ -39,14 +44,27 @@ def thrown(outcome, step=1, **more):
     return row | {"prefix": "", "turn": ""} | more
 
 
-def make_run(folder, rows=(), steps=12, seed=0, **settings):
+def rollout(step=1, text="It is \\boxed{4}.", reward=1.0, **more):
+    row = {"step": step, "question": "2 + 2?", "answer": "4", "text": text, "reward": reward, "correct": reward > 0}
+    return row | {"reflects": False, "advantage": 0.5, "tokens": 9, "finished": True} | more
+
+
+def make_run(folder, rows=(), steps=12, seed=0, rollouts=(), **settings):
     folder.mkdir()
+    (folder / "rollouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rollouts))
     (folder / "config.json").write_text(json.dumps({"settings": {"algo": "tapo", "seed": seed, "lam": 2.0} | settings}))
     with open(folder / "metrics.jsonl", "w") as file:
         for step in range(1, steps + 1):
             names = (*report.CURVES, "kl", "reward_mean", "length_mean", "parsed", "correct")
             row = dict.fromkeys(names, step / 10 + seed)
-            row |= {"step": step, "loss_orig": 1.0, "loss_ref": 0.5, "gap_mean": 1e-7, "ots_weight": None}
+            row |= {
+                "lr": 1e-5 * step,
+                "step": step,
+                "loss_orig": 1.0,
+                "loss_ref": 0.5,
+                "gap_mean": 1e-7,
+                "ots_weight": None,
+            }
             file.write(json.dumps(row) + "\n")
     (folder / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(folder)
@@ -68,27 +86,36 @@ def refused(monkeypatch, capsys, *argv):
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, and the text in each class of span."""
+    """Tags with their attributes; the text, that of each class of span, and that of each card, folded or not; and each
+    text within the body with the tags that it stands in."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.spans, self.text, self.open = [], [], "", []
+        self.tags, self.spans, self.text, self.cards, self.texts, self.open = [], [], "", [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        self.open.append((tag, dict(attrs).get("class") or ""))
+        if tag not in ("meta", "input"):
+            self.open.append((tag, dict(attrs)))
+        if tag == "article":
+            self.cards.append({"all": "", "folded": ""})
 
     def handle_endtag(self, tag):
-        while self.open and self.open.pop()[0] != tag:
-            pass
+        assert self.open.pop()[0] == tag
 
     def handle_data(self, data):
         inside = [tag for tag, _ in self.open]
-        if "style" not in inside and "body" in inside:
-            self.text += data
-        if inside[-1:] == ["span"] and "article" in inside and " w" in self.open[-1][1]:
-            self.spans.append((self.open[-1][1], data))
+        if "body" not in inside:
+            return
+        self.text += data
+        self.texts.append((data, [*self.open]))
+        if "article" in inside:
+            self.cards[-1]["all"] += data
+            within = inside[inside.index("article") :]
+            self.cards[-1]["folded"] += data if "details" in within and "summary" not in within else ""
+            if inside[-1] == "span" and " w" in self.open[-1][1].get("class", ""):
+                self.spans.append((self.open[-1][1]["class"], data))
 
 
 def test_the_page_marks_parts_and_weights():
@@ -103,38 +130,128 @@ def test_the_page_marks_parts_and_weights():
     assert titles[1] == "prefix, OTS weight 0.01" and "end: 0.03" in read.text
     for said in ("step 1", "reward1", "advantage-0.50", "tokens kept5 of 13", "OTS, prefix1.00", "2 + 2 = 5. So 5."):
         assert said in read.text
-    assert [attrs for tag, attrs in read.tags if tag == "details"] == [
-        {},
-        {},
-    ]  # y- and y+, folded; no analysis was given
+    assert read.cards[0]["folded"] == "2 + 2 = 5. So 5." + "4"  # y- and y+; no analysis was given
 
 
-def test_the_page_filters_by_outcome_without_script():
-    rows = [kept(), kept(reward=0.0), kept(2), thrown("tags"), thrown("too_long", prefix="5. ", turn="Wait, 4.")]
-    text = page("T", {"a": rows, "b": []})
+def test_the_page_filters_without_script():
+    rows = [
+        rollout(),
+        rollout(reward=-1.0, finished=False),
+        kept(),
+        kept(reward=0.0),
+        rollout(2, reflects=True),
+        kept(2),
+    ]
+    rows += [thrown("tags", 2), thrown("too_long", 2, prefix="5. ", turn="Wait, 4.")]
+    text = page("T", {"a": rows, "b": []}, {"a": {2: "accuracy 0.25"}})
     read = Reader(text)
-    assert [a["class"] for tag, a in read.tags if tag == "article"] == ["right", "wrong", "right", "tags", "too_long"]
+    assert [a["class"] for tag, a in read.tags if tag == "article"] == [
+        "rollout rollout-right", "rollout rollout-wrong rollout-cut", "construction right", "construction wrong",
+        "rollout rollout-right rollout-reflects", "construction right", "construction tags", "construction too_long",
+    ]  # fmt: skip
+    steps = [a["class"].split() for tag, a in read.tags if tag == "details" and "step" in a.get("class", "")]
+    assert set(steps[0]) == {
+        "step",
+        *"rollout rollout-right rollout-wrong rollout-cut construction right wrong".split(),
+    }
+    assert set(steps[1]) == {"step", *"rollout rollout-right rollout-reflects construction right tags too_long".split()}
     inputs = {a["id"]: a for tag, a in read.tags if tag == "input"}
-    assert list(inputs) == ["only-all", "only-right", "only-wrong", "only-tags", "only-too_long"]
-    assert "checked" in inputs["only-all"] and len({a["name"] for a in inputs.values()}) == 1
-    for k in ("right", "wrong", "tags", "too_long"):
-        assert f"#only-{k}:checked ~ section article:not(.{k}) {{ display: none; }}" in text
-    for said in ("all (5)", "kept, right (2)", "tags (1)", OUTCOMES["tags"], "5. Wait, 4.", "No trajectory is stored"):
+    names = (
+        "all rollout rollout-right rollout-wrong rollout-reflects rollout-cut construction right wrong tags too_long"
+    )
+    assert list(inputs) == [f"only-{name}" for name in names.split()]
+    assert [name for name, a in inputs.items() if "checked" in a] == ["only-all"]
+    assert {a["name"] for a in inputs.values()} == {"kind"} and "#only-all:checked ~ section" not in text
+    assert [a["for"] for tag, a in read.tags if tag == "label"] == list(inputs)
+    for k in names.split()[1:]:
+        assert f"#only-{k}:checked ~ section :is(article, .step):not(.{k}) {{ display: none; }}" in text
+    labels = "everything (8)", "right (2)", "wrong (1)", "reflecting (1)", "cut (1)", "kept, right (2)", "tags (1)"
+    for said in (*labels, "step 2accuracy 0.25", OUTCOMES["tags"], "5. Wait, 4.", "Nothing of what it wrote is stored"):
         assert said in read.text
+
+
+def explained(text):
+    """The words that a page explains, and the words and figures that its cards and filters show."""
+    read = Reader(text)
+    shown, words = set(), {}
+    for data, inside in read.texts:
+        tags = [tag for tag, _ in inside]
+        in_words = any(a.get("class") == "words" for _, a in inside)
+        if tags[-1] == "dt":
+            words |= {data: ""} if in_words else {}
+            shown |= set() if in_words else {data}
+        elif tags[-1] == "dd" and in_words:
+            words[list(words)[-1]] += data
+        elif tags[-1] == "label":
+            shown.add(data.rpartition(" (")[0])
+        elif inside[-1][1].get("class") == "badge":
+            shown.add(data)
+    return words, shown - {"everything", "all"}
+
+
+def test_the_page_says_what_its_words_mean():
+    constructions = [kept(), kept(reward=0.0), *map(thrown, [name for name in OUTCOMES if name != "kept"])]
+    rollouts = [rollout(), rollout(reward=0.0, finished=False, reflects=True)]
+    words, shown = explained(page("T", {"a": [*rollouts, *constructions]}))
+    assert shown <= words.keys() and {"OTS, turn", "not_verbatim", "cut", "kept, wrong", "answer"} <= shown
+    assert {"rollout", "construction", "OTS weight", "end: 0.02", "diagnosis", "y\u2212, y+", "step"} <= words.keys()
+    assert all(OUTCOMES[name] in words[name] for name in OUTCOMES if name not in ("kept", "cut"))
+    words, shown = explained(page("T", {"grpo": rollouts}))  # and no others
+    assert shown <= words.keys() and words.keys() >= {"advantage", "rollout"} and "OTS" not in str(words)
+    words, shown = explained(page("T", {"old": constructions}))
+    assert shown <= words.keys() and "rollout" not in words
+
+
+def test_the_page_folds_what_is_long():
+    long = " ".join(map(str, range(2000)))  # 8889 characters
+    prefix, turn = f"{long} = 1.", f" Wait, no. {long}"
+    constructed = kept(prefix=prefix, turn=turn, wrong="5")
+    rows = [rollout(text=long), thrown("splice", turn=long), constructed, rollout(text=long[:LONG])]
+    read = Reader(page("T", {"a": rows}))
+    said = [re.sub("[0-9,]+ characters more", "", card["all"]) for card in read.cards]
+    assert all(long in text for text in said[:2]) and prefix + turn in said[2]  # nothing is lost
+    for card, folds in zip(read.cards, (1, 1, 2, 0)):
+        assert card["all"].count(" characters more") == folds
+        assert (" 1000 " in card["folded"]) == (folds > 0)
+        assert " 150 " not in card["folded"] and " 1999" not in card["folded"]  # the beginning and the end are shown
+    assert "Wait" not in read.cards[2]["folded"] and "".join(text for _, text in read.spans) == prefix + turn
+    assert len(page("T", {"a": [rollout(text="x" * 9999)]})) < 30_000  # without a space, too
+
+
+def test_no_text_turns_another_round():
+    rtl = "\u202eabc\u2067 \u05d0"
+    fields = dict.fromkeys(("question", "wrong", "right", "analysis"), rtl)
+    turn = f" Wait. {rtl} \u05d1"
+    rows = [
+        rollout(text=rtl, question=rtl, answer=rtl),
+        kept(prefix=rtl, turn=turn, **fields),
+        thrown("tags", **fields),
+    ]
+    text = page(rtl, {rtl: rows})
+    for data, inside in Reader(text).texts:
+        if "\u202e" in data:
+            assert inside[-1][1].get("dir") == "auto" or inside[-2][1].get("class") == "part", (data, inside)
+    assert ".part { unicode-bidi: isolate; }" in text
+    parts = [
+        [a.get("class") for _, a in inside[-2:]] for data, inside in Reader(text).texts if data.startswith("end: ")
+    ]
+    assert parts[-1] == ["text", "part quiet"]  # beside the parts, not within
 
 
 def test_what_a_model_wrote_is_only_text():
     fields = dict.fromkeys(("question", "wrong", "right", "analysis", "prefix"), EVIL)
     rows = [kept(turn=f" Wait. {EVIL}", **fields), thrown("splice", **fields, turn=EVIL)]
-    text = page(EVIL, {EVIL: rows})
+    rows += [rollout(text=EVIL, question=EVIL, answer=EVIL), rollout(text=EVIL * 99, tokens=EVIL)]
+    text = page(EVIL, {EVIL: rows}, {EVIL: {1: EVIL}})
     read = Reader(text)
-    allowed = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "span", "input", "label"}
+    allowed = {"h3", "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "div", "span", "input", "label"}
     allowed |= {"section", "article", "header", "details", "summary", "dl", "dt", "dd"}
     assert {tag for tag, _ in read.tags} <= allowed
     assert not any(
         name.startswith("on") or name in ("style", "href", "src") for _, attrs in read.tags for name in attrs
     )
-    assert read.text.count(EVIL) == 2 + 2 * 6  # title and run; two cards with six texts each
+    # title, run, step; two constructions with six texts each, two rollouts
+    assert read.text.replace(" characters more", "").count(EVIL) >= 3 + 2 * 6 + 3 + 97 + 1
     [policy] = [a["content"] for tag, a in read.tags if a.get("http-equiv") == "Content-Security-Policy"]
     style = text[text.index("<style>") + 7 : text.index("</style>")]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -158,7 +275,13 @@ def test_tokens_are_laid_on_the_text():
 def test_split_turn():
     assert split_turn(" Wait, 9 is 3. So 4.") == ("Wait, 9 is 3.", "So 4.")
     assert split_turn("wait 9 is high ; try 8") == ("wait 9 is high ;", "try 8")
-    assert split_turn("Wait") == ("Wait", "")
+    assert split_turn("Wait") == ("Wait", "") and split_turn("") == ("", "")
+    assert split_turn(". Wait, 9 is 3. So 4.") == (". Wait, 9 is 3.", "So 4.")
+    assert split_turn("...\n\nWait, 9 is 3.\nSo 4.") == ("...\n\nWait, 9 is 3.", "So 4.")
+    assert split_turn("; hmm. No; wait ; 4") == ("; hmm. No; wait ;", "4")
+    assert split_turn(". - .") == (". - .", "")
+    begun = time.perf_counter()
+    assert split_turn(". " * 50_000 + "Wait. 4")[1] == "4" and time.perf_counter() - begun < 5
 
 
 def test_the_program_writes_a_page(tmp_path, monkeypatch, capsys):
@@ -170,14 +293,47 @@ def test_the_program_writes_a_page(tmp_path, monkeypatch, capsys):
     assert text.count("<article") == 60 and "step 100<" in text and text.count("<section>") == 2
     run(monkeypatch, capsys, one, "--page", out, "--outcome", "tags", "--step", 7)
     assert out.read_text().count("<article") == 1
-    assert [row["step"] for row in report.spread([{"step": i} for i in range(10)], 4)] == [2, 4, 7, 9]
-    assert report.spread([1, 2], 3) == [1, 2] and report.spread([], 3) == report.spread([1], 0) == []
     assert "an .html file" in refused(monkeypatch, capsys, one, "--page", tmp_path / "one" / "metrics.jsonl")
     assert "no metrics.jsonl" in refused(monkeypatch, capsys, tmp_path, "--page", out)
     (tmp_path / "one" / "config.json").write_text("[]")
     assert "one/config.json: settings missing" in refused(monkeypatch, capsys, one)
     (tmp_path / "two" / "metrics.jsonl").write_text('{"step": 1')
     assert "no step yet" in refused(monkeypatch, capsys, two)
+
+
+def test_the_page_of_a_run_of_grpo(tmp_path, monkeypatch, capsys):
+    verdicts = [1.0, 0.0, 1.0, 0.0]
+    rows = [rollout(step, f"says {step} {i}", reward) for step in range(1, 41) for i, reward in enumerate(verdicts)]
+    one, out = make_run(tmp_path / "one", rollouts=rows, steps=40), tmp_path / "p.html"
+
+    def said(*argv):
+        run(monkeypatch, capsys, one, "--page", out, *argv)
+        return re.findall("says ([0-9]+) ([0-9])<", out.read_text())
+
+    shown = said()
+    assert len(shown) == 60 and {i for step, i in shown if step == "40"} == {*"0123"}  # whole steps
+    assert "step 40</h3>accuracy 4, 4 tokens a response, 4 of 4 constructions kept<" in out.read_text()
+    assert len({step for step, _ in shown}) == 15 and "OTS" not in Reader(out.read_text()).text
+    filters = re.findall('for="only-([a-z-]+)"', out.read_text())
+    assert filters == ["all", "rollout-right", "rollout-wrong"]  # none that hides nothing
+    assert said("--step", 3) == [("3", i) for i in "0123"] and said("--step", 3, "-n", 2) == [("3", "0"), ("3", "1")]
+    assert said("--only", "wrong", "-n", 4) == [(step, i) for step in ("20", "40") for i in "13"]
+    assert said("--show", "constructions") == said("--outcome", "tags") == said("-n", 0) == []
+    assert "--show rollouts leaves them out" in refused(
+        monkeypatch, capsys, one, "--outcome", "tags", "--show", "rollouts"
+    )
+
+
+def test_whole_steps_are_spread_over_a_run():
+    def steps(*kinds, count):
+        return [row["step"] for row in report.spread([[{"step": i} for i in kind] for kind in kinds], count)]
+
+    assert steps(range(10), [], count=4) == [2, 4, 7, 9] and steps([5, 5, 6], [6], count=9) == [5, 5, 6, 6]
+    assert steps([1, 1, 2, 2, 3, 3], [3, 3, 3, 4], count=4) == [2, 2, 4]  # not step 3 and its 5 rows beside them
+    assert steps([1, 2, 3, *[4] * 9], count=10) == [2, *[4] * 9]  # with step 3 there would be 11
+    assert steps([7] * 5, [7] * 3, count=2) == [7] * 4 and steps([], [], count=3) == steps([1], [], count=0) == []
+    many = steps([i // 8 for i in range(8000)], [i // 9 for i in range(500)], count=60)
+    assert many[-1] == 999 and 40 <= len(many) <= 120 and many == sorted(many)
 
 
 def test_the_program_as_text(tmp_path, monkeypatch, capsys):
@@ -189,8 +345,60 @@ def test_the_program_as_text(tmp_path, monkeypatch, capsys):
     shown = run(monkeypatch, capsys, make_run(tmp_path / "two", [escape]))
     assert "\ufffd[2J\ufffd1mQ" in shown and "\ufffda\tb \u6570\u3000x" in shown and "\x1b" not in shown
     assert "thrown away: tags" in run(monkeypatch, capsys, one, "--outcome", "tags")
-    assert "no trajectory of step 9" in run(monkeypatch, capsys, one, "--step", 9)
+    assert "no rollout or construction of step 9 is stored" in run(monkeypatch, capsys, one, "--step", 9)
+    assert "no construction that ended as 'cut' is stored" in run(monkeypatch, capsys, one, "--outcome", "cut")
     assert "step 4:" not in run(monkeypatch, capsys, one, "-n", 0)
+
+
+def test_rollouts_as_text(tmp_path, monkeypatch, capsys):
+    long = " ".join(map(str, range(2000)))
+    rows = [rollout(1, "one"), rollout(2, "two", 0.0, finished=False), rollout(3, "three\u202eeerht", reflects=True)]
+    one = make_run(tmp_path / "one", [kept(3)], rollouts=[*rows, rollout(4, long)])
+    printed = run(monkeypatch, capsys, one)
+    assert [f"step {i}: 2 + 2?" in printed for i in range(1, 5)] == [False, True, True, True]
+    assert "wrong, reward 0, advantage +0.50, 9 tokens, cut at the limit\n" in printed
+    assert "right, reward 1, advantage +0.50, 9 tokens, it reflects\n" in printed and "three\ufffdeerht" in printed
+    assert " 100 " in printed and " 1000 " not in printed and "1999" in printed and "7,589 characters more" in printed
+    assert printed.index("\nrollouts\n") < printed.index("\nconstructions\n") < printed.index("[2 + 2 = 5.]")
+    shown = run(monkeypatch, capsys, one, "--show", "rollouts", "--only", "right", "-n", 1, "--step", 1)
+    assert "response one\n" in shown and "two" not in shown and "constructions\n" not in shown
+    assert "rollouts\n" not in run(monkeypatch, capsys, one, "--show", "constructions")
+    assert "rollouts\n" not in run(monkeypatch, capsys, one, "--outcome", "kept")
+    assert "no wrong rollout of step 1 is" in run(
+        monkeypatch, capsys, one, "--only", "wrong", "--step", 1, "--show", "rollouts"
+    )
+    (tmp_path / "one" / "rollouts.jsonl").unlink()  # a run of before there were any
+    assert "[2 + 2 = 5.]" in run(monkeypatch, capsys, one)
+
+
+@pytest.mark.parametrize(
+    "groups, limit, chosen",
+    [
+        (["10", "01", "11", "00"], 4, [0, 2, 4, 6]),  # as many right as wrong ones, each of another query
+        (["10", "01", "11", "00"], 3, [0, 2, 4]),
+        (["0000", "0100", "0000"], 2, [5, 0]),  # the rarer first
+        (["1111", "1101", "1111"], 2, [6, 0]),
+        (["0000", "0100", "0000"], 4, [5, 0, 8, 1]),  # what there is of it; then queries come again
+        (["11", "11"], 3, [0, 2, 1]),
+        (["01"], 9, [1, 0]),
+        (["01"], 0, []),
+    ],
+)
+def test_which_rollouts_are_kept(groups, limit, chosen):
+    problems = [Problem(f"question {q}", f"answer {q}") for q in range(len(groups))]
+    responses = [
+        Response([1] * (k + 1), [], k > 0, query=q, prompt=[], text=f"{q}{k}", reward=float(right), reflects=k == 2)
+        for q, group in enumerate(groups)
+        for k, right in enumerate(group)
+    ]
+    advantages = [i / 8 for i in range(len(responses))]
+    rows = metrics.rollouts(responses, advantages, problems, limit)
+    assert [advantages.index(row["advantage"]) for row in rows] == chosen
+    for i, row in zip(chosen, rows):
+        of = responses[i]
+        expected = {"question": f"question {of.query}", "answer": f"answer {of.query}", "text": of.text}
+        expected |= {"reward": of.reward, "correct": of.reward > 0, "reflects": of.reflects, "tokens": len(of.ids)}
+        assert row == expected | {"advantage": i / 8, "finished": of.finished}
 
 
 def test_runs_that_differ_in_the_seed_are_one_band():
@@ -230,6 +438,31 @@ def test_curves(tmp_path, monkeypatch, capsys):
     run(monkeypatch, capsys, one, two, other, "--curves", tmp_path / "c.svg")
     assert (tmp_path / "c.svg").read_bytes() == drawn  # no date, no random ids
     assert "matplotlib.pyplot" not in sys.modules  # nothing that looks for a screen
+
+
+def test_no_panel_says_what_another_says():
+    pytest.importorskip("matplotlib")
+
+    def titles(*rewards):
+        rows = [{"step": i, "accuracy": 0.5, "reward_mean": reward, "lr": 1e-6} for i, reward in enumerate(rewards)]
+        return [axes.get_title(loc="left") for axes in picture([Course("x", {}, rows), Course("y", {}, [])]).axes]
+
+    assert "mean reward" not in titles(0.5, 0.5) and {"learning rate", "training accuracy"} <= {*titles(0.5, 0.5)}
+    assert "mean reward" in titles(0.5, 0.25) and len(titles(0.5, 0.25)) == len(titles(0.5)) + 1
+
+
+@pytest.mark.parametrize("count, length", [(1, 5), (3, 30), (5, 100), (8, 250), (9, 4000)])
+def test_every_name_in_the_legend_fits(count, length):
+    pytest.importorskip("matplotlib")
+    names = [f"{'long$ name-' * 400}"[:length] + str(i) for i in range(count)]
+    figure = picture([Course(name, {}, [{"step": 1, "accuracy": 0.5}]) for name in names])
+    figure.draw_without_rendering()
+    [legend], panel = figure.legends, figure.axes[0].get_window_extent()
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height and box.y0 > panel.y1
+    assert panel.height > 100  # the legend takes nothing from the panels
+    told = [text.get_text() for text in legend.get_texts()]
+    assert len({*told}) == count and all(text.endswith(str(i)) for i, text in enumerate(told))
 
 
 def test_curves_refused(tmp_path, monkeypatch, capsys):

@@ -75,6 +75,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(begin, tmp_path, monkeypatch):
         assert begin("--steps", 4, "--out", stopped, "--epochs", 2)[0] == 130
     assert steps_of(stopped) == [1, 2]
     AutoModelForCausalLM.from_pretrained(stopped / "model")
+    with open(stopped / "rollouts.jsonl", "a") as file:
+        file.write('{"step": 3}\n')
     with open(stopped / "metrics.jsonl", "a") as file:
         file.write('{"step": 3, "accuracy": 0.1}\n{"step": 4, "accu')  # a step that was lost, and a torn one
     code, said = begin.again(["--resume", "--out", stopped, "--steps", 4])
@@ -82,6 +84,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(begin, tmp_path, monkeypatch):
     assert weights(stopped) == weights(straight)
     assert steps_of(stopped) == steps_of(straight) == [1, 2, 3, 4]
     assert steps_of(stopped, "trajectories.jsonl") == steps_of(straight, "trajectories.jsonl")
+    assert steps_of(straight, "rollouts.jsonl") == [step for step in (1, 2, 3, 4) for _ in range(4)]
+    assert (stopped / "rollouts.jsonl").read_text() == (straight / "rollouts.jsonl").read_text()
     assert [p.name for p in (stopped / "checkpoints").iterdir()] == ["step-000004"]
 
     assert begin.again(["--resume", "--out", stopped, "--steps", 5])[0] == 0  # a finished run can be made longer

@@ -19,6 +19,7 @@ import toy
 import train
 from checkpoint import Run
 from data import queries_of_step
+from reflect import reflects
 from rollouts import Batch, Response
 from tools import report
 from train import Trainer
@@ -237,6 +238,17 @@ def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
         assert len(row["tokens"]) == len(row["ots_weights"]) and all(0.01 <= w <= 10 for w in row["ots_weights"])
         assert row["reward"] == verify(row["prefix"] + row["turn"], answers[row["question"]])
         assert verify(row["right"], answers[row["question"]]) and not verify(row["wrong"], answers[row["question"]])
+
+    assert [m["lr"] for m in metrics] == pytest.approx([1e-5, 2e-5])  # the first two of ten steps of warm-up
+    sampled = [json.loads(line) for line in (out / "rollouts.jsonl").open()]
+    assert [row["step"] for row in sampled] == [1] * 4 + [2] * 4
+    for those in (sampled[:4], sampled[4:]):
+        assert [row["correct"] for row in those] in ([True, False] * 2, [False, True] * 2)
+        assert len({row["question"] for row in those}) > 1 and any(row["advantage"] for row in those)
+    for row in sampled:
+        assert row["answer"] == answers[row["question"]] and row["reward"] == row["correct"]
+        assert row["correct"] == (row["finished"] and verify(row["text"], row["answer"])) and 1 < row["tokens"] <= 60
+        assert row["reflects"] == reflects(row["text"]) and row["advantage"] * (row["reward"] - 0.5) >= 0
 
     before = AutoModelForCausalLM.from_pretrained(real_path / "model")
     after, tokenizer = AutoModelForCausalLM.from_pretrained(out / "model"), AutoTokenizer.from_pretrained(out / "model")

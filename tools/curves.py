@@ -1,14 +1,16 @@
 """Training curves of one or several runs in one picture: the paper's six and ours.
 
 The paper plots mean OTS weight, policy-gradient loss, training accuracy, gradient norm, response length and KL. Ours
-are the reward, the construction funnel (how many were tried, had the right tags, were kept, ended correct) and the gap
-between the sampler's and the trainer's log-probabilities, which must be rounding noise.
+are the reward, where it is not the accuracy, the construction funnel (how many were tried, had the right tags, were
+kept, ended correct), the gap between the sampler's and the trainer's log-probabilities, which must be rounding noise,
+and the learning rate.
 
 Runs whose flags differ in nothing but the seed are one line, the mean at each step, within a band from the least to the
 greatest. Needs matplotlib.
 """
 
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ PANELS = {  # title: the figures of metrics.jsonl in it, each with the style of 
     "mean reward": {"reward_mean": "-"},
     "constructions": FUNNEL,
     "sampler-trainer gap (nats)": {"gap_max": ":", "gap_mean": "-"},
+    "learning rate": {"lr": "-"},
 }
 DRAWN = {
     ":": "\u00b7\u00b7\u00b7\u00b7",
@@ -54,36 +57,64 @@ def draw(courses: list[Course], file: str | Path):
         raise ValueError(f"{file}: curves are drawn as .png, .svg or .pdf")
     try:
         from matplotlib import rc_context
-        from matplotlib.figure import Figure
     except ImportError:
         raise ValueError("to draw curves, matplotlib is needed: pip install matplotlib") from None
     settings = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
     settings |= {"grid.color": "#e4e4e4", "axes.titlesize": 10, "svg.hashsalt": "", "lines.linewidth": 1.4}
     with rc_context(settings):
-        figure = Figure(figsize=(11, 8.2), layout="constrained")
-        groups = grouped(courses)
-        for axes, (title, figures) in zip(figure.subplots(3, 3).flat, PANELS.items()):
-            axes.set_title(title, loc="left")
-            drawn = [
-                _line(axes, group, i, name, figures[name])
-                for name in figures
-                for i, group in enumerate(groups.values())
-            ]
-            if not any(drawn):
-                axes.text(0.5, 0.5, "not in these runs", transform=axes.transAxes, ha="center", color="#666666")
-            if title == LOGARITHMIC and any(drawn):
-                axes.set_yscale("log")
-            if len(figures) > 1:
-                key = "  ".join(f"{DRAWN[style]} {name.removeprefix('gap_')}" for name, style in figures.items())
-                axes.set_title(key, loc="right", fontsize=7.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        handles = [figure.axes[0].plot([], [], color=c, marker=m)[0] for c, m in _looks(len(groups))]
-        names = [f"{name} ({len(group)} seeds)" if len(group) > 1 else name for name, group in groups.items()]
-        names = [name.replace("$", "\\$") for name in names]  # no formula
-        figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)), frameon=False)
-        figure.supxlabel("step", fontsize=9)
+        figure = picture(courses)
         stamp = {"CreationDate": None} if Path(file).suffix == ".pdf" else {"Date": None}
         figure.savefig(file, dpi=80, metadata={} if Path(file).suffix == ".png" else stamp)
+
+
+def picture(courses: list[Course]):
+    """The curves of some runs as a figure of matplotlib."""
+    from matplotlib.figure import Figure
+
+    groups, panels = grouped(courses), {title: names for title, names in PANELS.items() if _tells(title, courses)}
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(11, 2.6 * rows + 0.4), layout="constrained")
+    every = figure.subplots(rows, 3).flatten()
+    for axes in every[len(panels) :]:
+        axes.remove()
+    for axes, (title, figures) in zip(every, panels.items()):
+        axes.set_title(title, loc="left")
+        drawn = [
+            _line(axes, group, i, name, figures[name]) for name in figures for i, group in enumerate(groups.values())
+        ]
+        if not any(drawn):
+            axes.text(0.5, 0.5, "not in these runs", transform=axes.transAxes, ha="center", color="#666666")
+        if title == LOGARITHMIC and any(drawn):
+            axes.set_yscale("log")
+        if len(figures) > 1:
+            key = "  ".join(f"{DRAWN[style]} {name.removeprefix('gap_')}" for name, style in figures.items())
+            axes.set_title(key, loc="right", fontsize=7.5)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(figure, {name: len(group) for name, group in groups.items()})
+    figure.supxlabel("step", fontsize=9)
+    return figure
+
+
+def _tells(title: str, courses: list[Course]) -> bool:
+    """Whether a panel says something that no other says: the mean reward is the accuracy where rewards are 0 and 1."""
+    rows = [row for course in courses for row in course.metrics]
+    return title != "mean reward" or any(row.get("reward_mean") != row.get("accuracy") for row in rows)
+
+
+def _legend(figure, groups: dict[str, int]):
+    """Name the lines above the panels, in as many columns as fit; long names are wrapped, and very long ones lose their
+    middle. The figure grows by what the legend needs."""
+    handles = [figure.axes[0].plot([], [], color=c, marker=m)[0] for c, m in _looks(len(groups))]
+    names = [f"{name} ({seeds} seeds)" if seeds > 1 else name for name, seeds in groups.items()]
+    names = [name if len(name) <= 240 else f"{name[:80]} \u2026 {name[-157:]}" for name in names]
+    names = [textwrap.fill(name, 80).replace("$", "\\$") for name in names]  # no formula
+    for columns in range(min(4, len(names)), 0, -1):
+        legend = figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
+        size = legend.get_window_extent()
+        if size.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
 
 
 def _looks(count: int) -> list[tuple[str, str]]:

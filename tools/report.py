@@ -1,8 +1,10 @@
-"""Runs, to look at: how they went, and some of their micro-reflective trajectories with their parts marked.
+"""Runs, to look at: how they went, and what the policy wrote: rollouts, which are sampled responses, and constructions,
+which are micro-reflective trajectories with their parts marked.
 
 python -m tools.report runs/NAME                                  # as text, also while it runs
+python -m tools.report runs/NAME -n 5 --show rollouts --only wrong
 python -m tools.report runs/NAME -n 5 --step 20 --outcome not_verbatim
-python -m tools.report runs/NAME --page trajectories.html         # a page to read trajectories on (page.py)
+python -m tools.report runs/NAME --page page.html                 # a page to read them on (page.py)
 python -m tools.report runs/A runs/B --curves curves.png          # runs over each other (curves.py; needs matplotlib)
 """
 
@@ -13,8 +15,9 @@ import checkpoint
 import config
 from reflect import OUTCOMES
 from tools.curves import Course, draw
-from tools.page import page, split_turn
+from tools.page import BEGINNING, END, LONG, page, split_turn, verdict
 
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of all that follows
 COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
 COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
 CURVES = ("step", "accuracy", "reflecting", "kept", "tried", "ots_weight", "entropy", "grad_norm", "gap_max")
@@ -28,6 +31,19 @@ def table(metrics: list[dict], lines: int = 10) -> str:
     for row in shown:
         shown_lines.append("".join(f"{_number(row.get(name)):>12}" for name in CURVES))
     return "\n".join(shown_lines)
+
+
+def rollout(row: dict, colours: dict[str, str]) -> str:
+    """One sampled response as text."""
+    quiet, off = colours["quiet"], colours["off"]
+    figures = f"{verdict(row)}, reward {row['reward']:g}, advantage {row['advantage']:+.2f}, {row['tokens']} tokens"
+    figures += ", it reflects" * row["reflects"] + ", cut at the limit" * (not row["finished"])
+    return (
+        f"step {row['step']}: {_indent(row['question'])}\n"
+        f"{quiet}  answer   {off}{_indent(row['answer'])}\n"
+        f"{quiet}  response {off}{_indent(row['text'])}\n"
+        f"{quiet}           {off}{figures}"
+    )
 
 
 def trajectory(row: dict, colours: dict[str, str]) -> str:
@@ -55,8 +71,13 @@ def trajectory(row: dict, colours: dict[str, str]) -> str:
 
 
 def _indent(text: str) -> str:
-    """A text below its label, without control characters: a terminal would obey them."""
-    text = "".join(c if c.isprintable() or c in "\n\t" or ord(c) >= 160 else "\ufffd" for c in text)
+    """A text below its label, the middle of a long one left out, without control characters: a terminal would obey
+    them, or write the rest of the line backwards."""
+    if len(text) > LONG:
+        text = f"{text[:BEGINNING]}\n[{len(text) - BEGINNING - END:,} characters more: see --page]\n{text[-END:]}"
+    text = "".join(
+        c if (c.isprintable() or c in "\n\t" or ord(c) >= 160) and c not in TURNS else "\ufffd" for c in text
+    )
     return text.strip().replace("\n", "\n           ")
 
 
@@ -68,8 +89,8 @@ def _number(value) -> str:
     return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3g}"
 
 
-def load(folder: str) -> tuple[Course, list[dict]]:
-    """A run's course and its trajectories. Raises ValueError when the folder holds no run."""
+def load(folder: str) -> tuple[Course, list[dict], list[dict]]:
+    """A run's course, its rollouts and its constructions. Raises ValueError when the folder holds no run."""
     path = Path(folder)
     if not (path / "metrics.jsonl").is_file():
         raise ValueError(f"{folder} holds no metrics.jsonl: name the folder of a run, once its first step is done")
@@ -78,60 +99,100 @@ def load(folder: str) -> tuple[Course, list[dict]]:
     metrics = checkpoint.read(path / "metrics.jsonl")
     if not metrics:
         raise ValueError(f"{folder}/metrics.jsonl holds no step yet")
-    return Course(folder, settings, metrics), checkpoint.read(path / "trajectories.jsonl")
+    rollouts, constructions = (checkpoint.read(path / name) for name in ("rollouts.jsonl", "trajectories.jsonl"))
+    return Course(folder, settings, metrics), rollouts, constructions
 
 
-def spread(rows: list[dict], count: int) -> list[dict]:
-    """At most `count` of the rows, at even distances, the last among them."""
-    count = min(count, len(rows))
-    return [rows[-1 - i * len(rows) // count] for i in reversed(range(count))]
+def spread(kinds: list[list[dict]], count: int) -> list[dict]:
+    """All rows of some steps, at even distances and the last among them, in the order of the steps: so many steps that
+    no kind has more than `count` rows. Of a single step with more, the first `count`."""
+    steps = sorted({row["step"] for rows in kinds for row in rows})
+    most = max(map(len, kinds))
+    enough = len(steps) if most <= count else max(1, count * len(steps) // most)
+    for few in range(min(len(steps), enough), 0, -1):
+        taken = {steps[-1 - i * len(steps) // few] for i in range(few)}
+        shown = [[row for row in rows if row["step"] in taken] for rows in kinds]
+        if few == 1 or max(map(len, shown)) <= count:
+            return sorted((row for rows in shown for row in rows[:count]), key=lambda row: row["step"])
+    return []
 
 
 def main():
     """The program; see the module's docstring and --help."""
-    parser = config.Parser("Show how runs went, and some of their trajectories: as text, as a page, or as curves.")
+    parser = config.Parser("Show how runs went, and what the policy wrote: as text, as a page, or as curves.")
     parser.add_argument("runs", nargs="+", metavar="run", help="the folder of a run of train.py")
     parser.add_argument("--curves", metavar="FILE", help="draw the curves of all runs into this .png, .svg or .pdf")
-    parser.add_argument("--page", metavar="FILE", help="write the trajectories of all runs into this .html")
-    parser.add_argument("-n", type=int, help="how many trajectories (default: the last 3; 60 over the run on a page)")
+    parser.add_argument("--page", metavar="FILE", help="write what the policy wrote in all runs into this .html")
+    parser.add_argument("-n", type=int, help="how many rollouts, and how many constructions (default: the last 3 of "
+        "each; on a page at most 60 of each, over the run)")  # fmt: skip
+    parser.add_argument("--show", choices=("rollouts", "constructions", "both"), default="both", help="rollouts are "
+        "sampled responses, constructions are rewritten ones (default: both)")  # fmt: skip
     parser.add_argument("--step", type=int, default=None, help="only those of this step (default: of all)")
-    parser.add_argument("--outcome", choices=OUTCOMES, help="only those that ended so (default: kept; all on a page)")
+    parser.add_argument("--only", choices=("right", "wrong"), help="only what is right, or what is wrong")
+    parser.add_argument("--outcome", choices=OUTCOMES, help="only constructions that ended so, and no rollouts "
+        "(default: kept; all on a page)")  # fmt: skip
     args = parser.parse_args()
     if args.page and not args.page.endswith(".html"):
         parser.error(f"--page {args.page}: the page is an .html file")
     if args.n is not None and args.n < 0:
         parser.error("-n must be at least 0")
+    if args.outcome and args.show == "rollouts":
+        parser.error(f"--outcome {args.outcome} is about constructions, --show rollouts leaves them out")
     with config.bad_input():
-        runs = {folder: load(folder) for folder in args.runs}
+        runs = [load(folder) for folder in dict.fromkeys(args.runs)]
         if args.curves:
-            draw([course for course, _ in runs.values()], args.curves)
+            draw([course for course, *_ in runs], args.curves)
             print(f"wrote {args.curves}")
         if args.page:
-            count = 60 if args.n is None else args.n
-            shown = {folder: spread(chosen(rows, args.step, args.outcome), count) for folder, (_, rows) in runs.items()}
-            text = page("Micro-reflective trajectories", shown)
-            Path(args.page).write_text(text, encoding="utf-8", errors="replace")
+            Path(args.page).write_text(as_page(runs, args), encoding="utf-8", errors="replace")
             print(f"wrote {args.page}")
     if not (args.curves or args.page):
-        for course, rows in runs.values():
-            print("\n".join(as_text(course, rows, args)))
+        for course, *kinds in runs:
+            print("\n".join(as_text(course, kinds, args)))
 
 
-def chosen(rows: list[dict], step: int | None, outcome: str | None) -> list[dict]:
-    """The rows of this step and this outcome; None stands for all."""
-    return [row for row in rows if step in (None, row["step"]) and outcome in (None, row["outcome"])]
+def chosen(kinds: list[list[dict]], args) -> list[list[dict]]:
+    """Those of the rollouts and of the constructions that were asked for."""
+
+    def wanted(row: dict) -> bool:
+        shown = args.show in ("both", "constructions" if "outcome" in row else "rollouts")
+        by_step = args.step in (None, row["step"])
+        return shown and by_step and args.only in (None, verdict(row)) and args.outcome in (None, row.get("outcome"))
+
+    return [[row for row in rows if wanted(row)] for rows in kinds]
 
 
-def as_text(course: Course, rows: list[dict], args) -> list[str]:
-    """How a run went, and its last trajectories."""
-    outcome, count = args.outcome or "kept", 3 if args.n is None else args.n
-    rows = chosen(rows, args.step, outcome)
-    colours = COLOURS if sys.stdout.isatty() else dict.fromkeys(COLOURS, "")
+def as_page(runs: list[tuple], args) -> str:
+    """The page of these runs, as `load` gives them."""
+    shown, figures = {}, {}
+    for course, *kinds in runs:
+        shown[course.name] = spread(chosen(kinds, args), 60 if args.n is None else args.n)
+        figures[course.name] = {row["step"]: in_short(row) for row in course.metrics}
+    return page("What the policy wrote", shown, figures)
+
+
+def in_short(row: dict) -> str:
+    """A step's figures in a line."""
+    said = f"accuracy {_number(row.get('accuracy'))}, {_number(row.get('length_mean'))} tokens a response"
+    return said + (
+        f", {_number(row.get('kept'))} of {_number(row['tried'])} constructions kept" if row.get("tried") else ""
+    )
+
+
+def as_text(course: Course, kinds: list[list[dict]], args) -> list[str]:
+    """How a run went, its last rollouts, and its last kept constructions."""
+    count, colours = 3 if args.n is None else args.n, COLOURS if sys.stdout.isatty() else dict.fromkeys(COLOURS, "")
+    shown, kept = chosen(kinds, args)
+    kept = kept if args.outcome else [row for row in kept if row["outcome"] == "kept"]
     told = [course.name, table(course.metrics)]
-    told += ["\n" + trajectory(row, colours) for row in rows[len(rows) - min(count, len(rows)) :]]
-    if not rows:
-        where = f" of step {args.step}" if args.step else ""
-        told.append(f"\nno trajectory{where} that ended as '{outcome}' is stored")
+    for name, rows, write in (("rollouts", shown, rollout), ("constructions", kept, trajectory)):
+        if rows and count:
+            told += [f"\n{name}", "\n\n".join(write(row, colours) for row in rows[-count:])]
+    if not (shown or kept):
+        what = {"rollouts": "rollout", "constructions": "kept construction"}.get(args.show, "rollout or construction")
+        what = f"construction that ended as '{args.outcome}'" if args.outcome else what
+        where = f" of step {args.step}" if args.step is not None else ""
+        told.append(f"\nno {args.only + ' ' if args.only else ''}{what}{where} is stored")
     return told
 
 
