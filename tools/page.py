@@ -97,7 +97,7 @@ WORDS = {
     "reward": "what the reward function gave; above 0 is right",
     "advantage": "how hard the step pushes the text to be likelier (above 0) or less likely (below). GRPO and TAPO: a "
     "rollout's reward less the mean of its query's responses, over their deviation; a construction's as --ref-baseline "
-    "says",
+    "says. OPSD: 1 where there is a teacher to follow. SFT: 1 where the text is learnt",
 }
 OF_ROLLOUTS = {
     "rollout": "a response that the policy sampled in training; right and wrong ones are kept by turns, so they are no "
