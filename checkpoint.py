@@ -32,6 +32,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import config
 import parallel
 import policy
 
@@ -90,12 +91,12 @@ def begin(file: Path, settings: dict, free: Iterable[str] = ()):
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
-        config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
-        write(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        kept = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
+        write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         return
     before, now = begun(file), json.loads(json.dumps(settings))  # tuples become lists
     if others := [name for name in now if now[name] != before.get(name) and name not in free]:
-        others = [f"{name} {before.get(name)}, not {now[name]}" for name in others]
+        others = [f"{name} {config.shown(before.get(name))}, not {config.shown(now[name])}" for name in others]
         raise ValueError(
             f"{file} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
         )

@@ -14,10 +14,12 @@ Nothing here imports torch or a module of ours.
 import argparse
 import contextlib
 import math
+import shlex
 import signal
 import sys
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import NamedTuple, get_args, get_type_hints
 
 # --------------------------------------------------------------------------------------------------- how a flag is told
@@ -38,7 +40,41 @@ def reward_flag():
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
+def text(given: str) -> str:
+    """What a flag holds that takes a text from a file: the file's content, so that it is kept with the settings. What
+    holds a { is no file's name, but such a text already. Raises ValueError when the file cannot be read."""
+    if "{" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise argparse.ArgumentTypeError(f"{given} cannot be read: {reason}") from None
+
+
 # fmt: off
+# --------------------------------------------------------------------------------------------- a part of every program
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """how the model is prompted; by default as the run that made it was (rollouts.prompting_of)"""
+
+    system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
+    thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
+    chat_template: str | None = flag(None, "a Jinja template in place of the tokeniser's; it is saved with the model",
+        metavar="FILE", type=text)
+    prompt_template: str | None = flag(None, "the wording around a question, a text with {question} in it (default: "
+        "data.TEMPLATES)", metavar="FILE", type=text)
+
+    def check(self):
+        """Raises ValueError with a sentence about what cannot be."""
+        if self.chat_template is not None and "messages" not in self.chat_template:
+            raise ValueError("--chat-template does not mention messages, so it is no chat template")
+        if self.prompt_template is not None and "{question}" not in self.prompt_template:
+            raise ValueError("--prompt-template has no {question} in it: that is where the question is put")
+
+
 # ------------------------------------------------------------------------------------------------ the parts of train.py
 
 
@@ -151,6 +187,7 @@ class Training(NamedTuple):
     """The settings of train.py."""
 
     task: Task
+    prompting: Prompting
     objective: Objective
     selection: Selection
     sampling: Sampling
@@ -162,7 +199,7 @@ class Training(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Measuring:
     """what to measure, on what, and how to sample (eval.py)"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
@@ -174,12 +211,16 @@ class Evaluation:
     top_p: float | None = flag(None, f"keep the likeliest tokens of this mass {GENERATION} 1)")
     top_k: int | None = flag(None, f"keep so many likeliest tokens, 0 all {GENERATION} 0)", zero=True)
     max_new_tokens: int | None = flag(None, f"limit of a response {GENERATION} that of train.py)")
-    thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
-    system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
-    chat_template: str | None = flag(None, "a Jinja template (default: the tokeniser's)", metavar="FILE")
     slots: int = flag(64, "responses sampled side by side")
     seed: int = flag(0, "seed of the sampling", zero=True)
     out: str | None = flag(None, "the evaluation's folder (default: runs/eval-MODEL-N)", metavar="DIR")
+
+
+class Evaluation(NamedTuple):
+    """The settings of eval.py."""
+
+    measuring: Measuring
+    prompting: Prompting
 
 
 @dataclass(frozen=True)
@@ -213,6 +254,7 @@ class ColdStart(NamedTuple):
     """The settings of coldstart.py."""
 
     making: Making
+    prompting: Prompting
     sampling: Sampling
     finetuning: FineTuning
 
@@ -224,6 +266,11 @@ class ColdStart(NamedTuple):
 def flag_of(name: str) -> str:
     """How a field is written on the command line."""
     return "-n" if name == "n" else "--" + name.replace("_", "-")
+
+
+def as_flags(values: dict) -> str:
+    """Settings as words of a command line."""
+    return " ".join(f"{flag_of(name)} {shlex.quote(str(value))}" for name, value in values.items())
 
 
 def parts_of(kind: type) -> dict[str, type]:
@@ -304,9 +351,15 @@ def take_over(kind: type, given: dict, stored: dict, where) -> dict:
     each other."""
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in free(kind):
-            has = f"the run in {where}, which has {stored[name]}"
-            raise ValueError(f"{flag_of(name)} {value} contradicts {has}: leave it out")
+            has = f"the run in {where}, which has {shown(stored[name])}"
+            raise ValueError(f"{flag_of(name)} {shown(value)} contradicts {has}: leave it out")
     return stored | given
+
+
+def shown(value) -> str:
+    """A setting as a sentence may hold it: in one line, and not too long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(str(value))} characters)"
 
 
 # -------------------------------------------------------------------------------------------------- errors and stopping

@@ -20,6 +20,7 @@ responses are not independent, and the problems stand for others of their kind (
 import json
 import math
 import os
+import shlex
 import sys
 from collections import Counter
 from math import comb
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config import as_flags
 from reflect import OUTCOMES
 from tapo import ORIG, REF
 from verifier import equivalent
@@ -285,18 +287,22 @@ def closing(before: dict, after: dict) -> str:
     return "\n".join(lines)
 
 
-def next_steps(folder: Path, algo: str, model: str, data: str) -> str:
-    """Where a run's files are, and the commands to go on with."""
+def next_steps(folder: Path, settings: dict) -> str:
+    """Where the files are of a run with these settings (config.flat), and the commands to go on with. That to sample
+    again samples as training did, whatever the generation config says; how to prompt, eval.py takes over."""
     here = Path(os.path.relpath(sys.executable)).parent if Path.cwd() in Path(sys.executable).parents else None
     python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
-    other = "grpo" if algo == "tapo" else "tapo"
-    lines = (
+    again = {"model": f"{folder}/model", "data": settings["eval_data"] or settings["data"], "n": 16}
+    again |= {name: settings[name] for name in ("reward", "temperature", "max_new_tokens") if settings[name]}
+    again |= {"top_p": 1, "top_k": 0}
+    start = {name: settings[name] for name in ("model", "data", "eval_data", "reward") if settings[name]}
+    other = {"algo": "grpo" if settings["algo"] == "tapo" else "tapo"} | start | {"seed": settings["seed"]}
+    return (
         f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
-        f"look closer    {python} -m tools.report {folder}\n"
-        f"sample again   {python} eval.py --model {folder}/model --data {data} -n 16"
+        f"look closer    {python} -m tools.report {shlex.quote(str(folder))}\n"
+        f"sample again   {python} eval.py {as_flags(again)}\n"
+        f"compare with   {torchrun} --standalone train.py {as_flags(other)}"
     )
-    toys = f"\ncompare with   {torchrun} --standalone train.py --algo {other}"
-    return lines + (toys if model == "toy" else "")
 
 
 # ------------------------------------------------------------------------------------------------------- kept responses

@@ -43,7 +43,7 @@ import toy
 from checkpoint import Run, restore
 from grpo import GRPO, Tokens, k3_kl, sequence_coefficients
 from opsd import OPSD
-from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of
+from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
@@ -62,7 +62,8 @@ class Trainer:
         self.weights_to_sample = parallel.WholeWeights(model, device)
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
-            reward=load_reward(task.reward), constructs=self.objective.constructs, anew=selection.full_reconstruction,
+            prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,
+            anew=selection.full_reconstruction,
         )  # fmt: skip
         self.reference = None
         if settings.objective.kl:
@@ -202,7 +203,7 @@ class Trainer:
         """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""
         rank, size, actor = parallel.rank(), parallel.size(), self.actor
         mine, limit = problems[rank::size], self.settings.sampling.max_new_tokens
-        prompts = data.prompts_of(mine, self.tokenizer, actor.templates)
+        prompts = data.prompts_of(mine, self.tokenizer, actor.templates, **actor.chat)
         how = {"max_new_tokens": limit, "seed": actor.seed, "progress": "evaluation" if rank == 0 else ""}
 
         def figures(n: int, temperature: float) -> dict:
@@ -321,6 +322,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     problems = problems_of(set_name)
     measured = given.get("eval_data") or ("toy" if set_name == "toy" else None)
     held_out = problems_of(measured, held_out=True) if measured else []
+    given = prompted_as_made(given, toy.folder(name))
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
@@ -332,7 +334,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
             f"{toy.COLD_START} was made by another version of the toy: remove the folder, and it is made anew"
         )
     trainer = Trainer(settings, model, tokenizer, problems, parallel.device())
-    prompts = data.prompts_of(held_out, tokenizer, trainer.actor.templates)
+    prompts = data.prompts_of(held_out, tokenizer, trainer.actor.templates, **trainer.actor.chat)
     trainer.actor.sampler.check(prompts, 1, settings.sampling.max_new_tokens)
     return trainer, run, held_out, begin(trainer, run, held_out)
 
@@ -357,8 +359,8 @@ def check(settings: config.Training):
 def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
     """Have the first process make the toy's cold start, if it is not there, once the settings are known to be good."""
     if parallel.rank() == 0:
-        constructs = OBJECTIVES[settings.objective.algo].constructs
-        Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, constructs=constructs)
+        how = {"prompting": settings.prompting, "constructs": OBJECTIVES[settings.objective.algo].constructs}
+        Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, **how)
         load_reward(settings.task.reward)
         if not Path(toy.COLD_START).exists():
             from coldstart import toy_coldstart  # a program, too: only the toy's first run needs it
@@ -403,8 +405,7 @@ def main():
             rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
             if 0 in rows:  # unless somebody removed it
                 print(metrics.closing(rows[0], rows[steps]), flush=True)
-    algo = trainer.settings.objective.algo
-    say(metrics.next_steps(run.folder, algo, task.model, task.eval_data or task.data))
+    say(metrics.next_steps(run.folder, config.flat(trainer.settings)))
     parallel.stop()
 
 

@@ -111,6 +111,7 @@ def test_a_required_flag_that_is_missing_is_named(capsys):
 def test_choices_are_those_of_the_tables_that_are_chosen_from(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     choices = {flag: entry.split()[1] for flag, entry in entries.items() if entry.split()[1].startswith("{")}
+    assert choices.pop("--thinking") == "{on,off}"
     tables = {"--algo": train.OBJECTIVES, "--average": AVERAGES, "--ref-baseline": BASELINES}
     assert {flag: set(some.strip("{}").split(",")) for flag, some in choices.items()} == {
         flag: set(table) for flag, table in tables.items()
