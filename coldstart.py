@@ -306,11 +306,11 @@ def make(settings: ColdStart, problems: list[data.Problem], folder: Path):
     if toy.speaks(tokenizer) and s.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")
     worked = worked_examples() if s.shots else ""
-    how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked}
+    how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked, "name": s.data}
     actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, **how)
     names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
     names += "system thinking chat_template prompt_template".split()
-    of = {"weights": policy.fingerprint(model), "problems": data.digest(problems)}
+    of = {"weights": policy.fingerprint(model), "problems": data.digest(actor.problems)}
     flat = config.flat(settings)
     checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
 

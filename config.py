@@ -66,6 +66,8 @@ class Prompting:
         metavar="FILE", type=text)
     prompt_template: str | None = flag(None, "the wording around a question, a text with {question} in it (default: "
         "data.TEMPLATES)", metavar="FILE", type=text)
+    drop_long_prompts: bool = flag(False, "leave out the problems whose prompt does not fit the model's context beside "
+        "the limit of a response; without it one such problem is refused")
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
@@ -110,9 +112,9 @@ class Objective:
         "alive; 0 is the paper's", zero=True)
     opsd_beta: float = flag(0.5, "OPSD's divergence: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon",
         zero=True)
-    average: str = flag("token", "what the loss averages over: token, every token alike; sequence, every response "
-        "alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)",
-        choices=("token", "sequence", "constant"))
+    average: str = flag("token", "what the loss averages over: token, every token alike; active, every token alike, of "
+        "the groups that have an advantage only; sequence, every response alike; constant, all tokens over responses "
+        "times --max-new-tokens (Dr. GRPO)", choices=("token", "active", "sequence", "constant"))
     clip_low: float = flag(0.2, "a probability ratio below 1 - this earns nothing more")
     clip_high: float = flag(0.2, "... or above 1 + this")
     kl: float = flag(0.0, "weight of KL(policy || start) on sampled responses; 0 keeps no reference", zero=True)
@@ -269,8 +271,11 @@ def flag_of(name: str) -> str:
 
 
 def as_flags(values: dict) -> str:
-    """Settings as words of a command line."""
-    return " ".join(f"{flag_of(name)} {shlex.quote(str(value))}" for name, value in values.items())
+    """Settings as words of a command line; a False one is left out."""
+    words = []
+    for name, value in values.items():
+        words += [] if value is False else [flag_of(name)] if value is True else [flag_of(name), str(value)]
+    return shlex.join(words)
 
 
 def parts_of(kind: type) -> dict[str, type]:

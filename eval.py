@@ -29,7 +29,7 @@ import metrics
 import parallel
 import policy
 import toy
-from rollouts import RewardError, evaluate, load_reward, problems_of, prompted_as_made, prompting_of
+from rollouts import RewardError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
 
@@ -52,9 +52,13 @@ class Evaluation:
         model = policy.load_model(path, parallel.device(), parallel.precision())
         self.weights = policy.fingerprint(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, self.tokenizer), slots=s.slots)
+        self.sampling = how = self.how_to_sample(model, max(len(p) for of in self.prompts.values() for p in of))
+        if prompting.drop_long_prompts and s.max_new_tokens is None:
+            raise ValueError("--drop-long-prompts needs --max-new-tokens: else the limit is what fits every prompt")
+        for name in self.sets:
+            given = self.sets[name], self.prompts[name], how["max_new_tokens"], model, prompting, name
+            self.sets[name], self.prompts[name] = fitting(*given)
         every = [prompt for prompts in self.prompts.values() for prompt in prompts]
-        self.sampling = self.how_to_sample(model, max(map(len, every)))
-        how = self.sampling
         self.sampler.check(every, s.n, how["max_new_tokens"], how["temperature"], how["top_p"], how["top_k"])
         if how["temperature"] == 0 and s.n > 1:
             raise ValueError(f"at temperature 0 all {s.n} responses of a problem would be the same: say -n 1")

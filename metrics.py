@@ -294,7 +294,7 @@ def next_steps(folder: Path, settings: dict) -> str:
     python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
     again = {"model": f"{folder}/model", "data": settings["eval_data"] or settings["data"], "n": 16}
     again |= {name: settings[name] for name in ("reward", "temperature", "max_new_tokens") if settings[name]}
-    again |= {"top_p": 1, "top_k": 0}
+    again |= {"top_p": 1, "top_k": 0, "drop_long_prompts": settings["drop_long_prompts"]}
     start = {name: settings[name] for name in ("model", "data", "eval_data", "reward") if settings[name]}
     other = {"algo": "grpo" if settings["algo"] == "tapo" else "tapo"} | start | {"seed": settings["seed"]}
     return (

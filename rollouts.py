@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
@@ -184,6 +185,34 @@ def prompted_as_made(given: dict, model: str) -> dict:
     return given | {name: made[name] for name in taken}
 
 
+def context_of(model) -> int:
+    """How many tokens a prompt and its response may have together."""
+    return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+
+
+def fitting(
+    problems: list[Problem], prompts: list[list[int]], limit: int, model, how: Prompting, name: str
+) -> tuple[list[Problem], list[list[int]]]:
+    """The problems of a set, and their prompts, that leave room for a response of `limit` tokens. Raises ValueError
+    about the first other one; or if such ones are to be dropped, a sentence on stderr tells how many there are."""
+    context = context_of(model)
+    fits = [len(prompt) + limit <= context for prompt in prompts]
+    if all(fits):
+        return problems, prompts
+    first = fits.index(False)
+    words = f"'{shorten(problems[first].question, 50, placeholder=' ...')}'"
+    told = f"problem {first + 1} of {name}, {words}, has a prompt of {len(prompts[first])} tokens"
+    beside = f"a response may get {limit} more, and the model's context holds {context}"
+    if not how.drop_long_prompts:
+        raise ValueError(f"{told}; {beside}: lower --max-new-tokens, or drop such problems with --drop-long-prompts")
+    if not any(fits):
+        raise ValueError(f"no problem of {name} fits the model: {told}; {beside}: lower --max-new-tokens")
+    if parallel.rank() == 0:
+        print(f"{name}: dropped {fits.count(False)} of {len(fits)} problems: {told}; {beside}", file=sys.stderr)
+    kept = [i for i, fit in enumerate(fits) if fit]
+    return [problems[i] for i in kept], [prompts[i] for i in kept]
+
+
 def made_with(model: str) -> tuple[dict, Path | None]:
     """The settings of the run or cold start that made a model's folder, and their file; ({}, None) where none did.
     Raises ValueError when a run has a file that cannot be read."""
@@ -211,20 +240,22 @@ class Actor:
         *,
         seed: int,
         prompting: Prompting | None = None,
+        name: str = "the problems",
         reward: Reward = exact,
         constructs: bool = True,
         anew: bool = False,
         worked: str = "",
     ):
         """`constructs`: whether it will be asked to construct; `anew`: the ablation "full reconstruction"; `worked` is
-        put in front of the synthesis task. Raises ValueError when a prompt does not fit."""
-        self.tokenizer, self.problems, self.sampling = tokenizer, problems, sampling
+        put in front of the synthesis task; `name` is the set's. Raises ValueError when a prompt does not fit,
+        unless such problems are to be dropped: self.problems are the others."""
+        self.tokenizer, self.sampling, self.prompting = tokenizer, sampling, prompting or Prompting()
         self.seed, self.reward, self.anew, self.worked = seed, reward, anew, worked
-        self.templates, self.chat = prompting_of(tokenizer, prompting or Prompting())
+        self.templates, self.chat = prompting_of(tokenizer, self.prompting)
         self.task = self.templates.anew if anew else self.templates.synthesis
-        self.prompts = data.prompts_of(problems, tokenizer, self.templates, **self.chat)
-        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+        self.context = context_of(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=sampling.slots)
+        self.problems, self.prompts = self.fitting(problems, name)
         self.sampler.check(self.prompts, sampling.k, sampling.max_new_tokens, sampling.temperature)
         if constructs:
             self._check_synthesis()
@@ -238,6 +269,11 @@ class Actor:
                 f"no synthesis task fits: the shortest prompt has {len(prompt)} tokens, --max-synthesis-tokens are "
                 f"{limit}, and the model's context holds {self.context}: lower the limit"
             )
+
+    def fitting(self, problems: list[Problem], name: str) -> tuple[list[Problem], list[list[int]]]:
+        """The problems of a set that fit, and their prompts: see `fitting`."""
+        prompts = data.prompts_of(problems, self.tokenizer, self.templates, **self.chat)
+        return fitting(problems, prompts, self.sampling.max_new_tokens, self.sampler.model, self.prompting, name)
 
     def prompt_ids(self, texts: list[str]) -> list[list[int]]:
         """Texts as this model is prompted with them: a problem's, a synthesis task, a teacher's."""

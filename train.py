@@ -41,7 +41,7 @@ import parallel
 import policy
 import toy
 from checkpoint import Run, restore
-from grpo import GRPO, Tokens, k3_kl, sequence_coefficients
+from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
@@ -56,15 +56,16 @@ class Trainer:
 
     def __init__(self, settings: config.Training, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
         """Raises ValueError when a prompt does not fit."""
-        self.settings, self.model, self.tokenizer, self.problems = settings, model, tokenizer, problems
+        self.settings, self.model, self.tokenizer = settings, model, tokenizer
         task, selection, optimiser = settings.task, settings.selection, settings.optimiser
         self.objective = OBJECTIVES[settings.objective.algo](settings.objective, selection)
         self.weights_to_sample = parallel.WholeWeights(model, device)
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
             prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,
-            anew=selection.full_reconstruction,
+            anew=selection.full_reconstruction, name=task.data,
         )  # fmt: skip
+        self.problems = self.actor.problems  # those that fit
         self.reference = None
         if settings.objective.kl:
             self.reference = sharded(policy.Policy(copy.deepcopy(model).requires_grad_(False)))
@@ -127,10 +128,15 @@ class Trainer:
 
         A token's coefficient is fixed by all rows, before the first backward: so neither micro-batches nor processes
         change the gradient. Rows without an advantage push nothing and are left out."""
-        lengths, over = ([batch.length[i] for i in some] for some in (rows, batch.of(ORIG, rows)))
         average, limit = self.settings.objective.average, self.settings.sampling.max_new_tokens
-        for i, coefficient in zip(rows, sequence_coefficients(lengths, average, limit, over).tolist()):
-            batch.coefficient[i] = coefficient
+        lengths, orig = [batch.length[i] for i in rows], batch.of(ORIG, rows)
+        over = orig
+        if average == "active":
+            over = [orig[i] for i in active([batch.advantage[i] for i in orig], [batch.rows[i].query for i in orig])]
+        left_out = {*orig} - {*over}
+        coefficients = sequence_coefficients(lengths, average, limit, [batch.length[i] for i in over])
+        for i, coefficient in zip(rows, coefficients.tolist()):
+            batch.coefficient[i] = 0.0 if i in left_out else coefficient
         needed = {REF} | ({ORIG} if self.reference else set())  # REF: its OTS weights are logged; ORIG: its KL
         pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
         for mine, together in self.micro_batches(batch, pushing):
@@ -318,6 +324,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     goes wrong here is about what the user gave."""
     run = Run(given.get("out"), given.get("resume", False))
     given = config.take_over(config.Training, given, run.settings, run.folder)
+    nothing_forgotten(given)
     name, set_name = given.get("model", "toy"), given.get("data", "toy")
     problems = problems_of(set_name)
     measured = given.get("eval_data") or ("toy" if set_name == "toy" else None)
@@ -334,9 +341,19 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
             f"{toy.COLD_START} was made by another version of the toy: remove the folder, and it is made anew"
         )
     trainer = Trainer(settings, model, tokenizer, problems, parallel.device())
-    prompts = data.prompts_of(held_out, tokenizer, trainer.actor.templates, **trainer.actor.chat)
+    held_out, prompts = trainer.actor.fitting(held_out, measured)
     trainer.actor.sampler.check(prompts, 1, settings.sampling.max_new_tokens)
     return trainer, run, held_out, begin(trainer, run, held_out)
+
+
+def nothing_forgotten(given: dict):
+    """Raises ValueError where the toy would stand in for what was forgotten: a model of the user's own would learn the
+    toy's equations, or the toy's model English. Who means that says so."""
+    own = [name for name in ("model", "data", "eval_data") if given.get(name) not in (None, "toy")]
+    for name, what in (("model", "the model to train"), ("data", "the problems to train on")):
+        if own and name not in given:
+            said = f"{config.flag_of(own[0])} {given[own[0]]} needs --{name}, {what}"
+            raise ValueError(f"{said} (--{name} toy, if the toy's is meant)")
 
 
 def check(settings: config.Training):

@@ -184,3 +184,39 @@ def test_what_cannot_be_is_one_sentence(begin, tmp_path, program):
         code, said = begin(program, "--out", "new.jsonl", *SIZES, *flags)
         last = said.strip().splitlines()[-1]
         assert code == 2 and last.startswith("error: ") and complaint in last and not (tmp_path / "new.jsonl").exists()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_long_prompts_are_refused_or_dropped(begin, real_path, tmp_path, program):
+    """The one that is refused is named as a user finds it; the others of its set are used."""
+    rows = (real_path / "problems.jsonl").read_text().splitlines()
+    rows[1:1] = [json.dumps({"problem": "Add\n these:" + " 1 +" * 900, "answer": "900"})] * 2
+    (tmp_path / "some.jsonl").write_text("\n".join(rows))
+    only = json.dumps({"problem": "How long is " + "a very " * 900 + "long text?", "answer": "1"})
+    (tmp_path / "long.jsonl").write_text(only)
+    given = [*SIZES, "--out", "new.jsonl"]
+    given += {"eval": ["-n", 1], "zpd": ["-n", 1], "coldstart": ["--data-only", "--max-synthesis-tokens", 99]}.get(
+        program, [*RUN, "--eval-data", "some.jsonl", "--eval-samples", 1]
+    )
+    code, said = begin(program, *given, "--data", "some.jsonl")
+    last = said.strip().splitlines()[-1]
+    assert code == 2 and "error: problem 2 of some.jsonl, 'Add these: 1 + 1 +" in last and "has a prompt of " in last
+    assert "a response may get 30 more, and the model's context holds 2048: lower --max-new-tokens" in last
+    assert last.endswith("or drop such problems with --drop-long-prompts") and not (tmp_path / "new.jsonl").exists()
+    code, said = begin(program, *given, "--data", "long.jsonl", "--drop-long-prompts")
+    assert code == 2 and "no problem of long.jsonl fits the model: problem 1 of long.jsonl, 'How long is a" in said
+
+    code, said = begin(program, *given, "--data", "some.jsonl", "--drop-long-prompts")
+    assert code == 0, said
+    dropped = [line for line in said.splitlines() if line.startswith("some.jsonl: dropped ")]
+    assert len(dropped) == (2 if program == "train" else 1)  # of what it is trained and of what it is measured on
+    assert all("dropped 2 of 5 problems: problem 2 of some.jsonl, 'Add these: 1 + 1 +" in line for line in dropped)
+    if program == "train":
+        assert "3 problems, 0 of 1 steps done" in said and "--top-k 0 --drop-long-prompts\n" in said
+        assert begin("train", "--resume", "--out", "new.jsonl", "--steps", 2, model=None)[0] == 0
+        assert settings_of(tmp_path / "new.jsonl" / "config.json")["drop_long_prompts"] is True
+
+
+def test_what_fits_is_not_what_is_dropped_when_no_limit_is_given(begin, tmp_path):
+    code, said = begin("eval", "-n", 1, "--out", "new", "--drop-long-prompts")
+    assert code == 2 and "--drop-long-prompts needs --max-new-tokens" in said and not (tmp_path / "new").exists()

@@ -21,7 +21,7 @@ import parallel
 import policy
 import toy
 from config import MISSING, Prompting, flag, reward_flag
-from rollouts import Reward, evaluate, load_reward, problems_of, prompted_as_made, prompting_of
+from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
 CHUNK = 64  # problems between two saves
@@ -115,9 +115,12 @@ def filtered(given: dict) -> str:
     model = policy.load_model(path, parallel.device(), parallel.precision())
     sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=s.slots)
     prompts = data.prompts_of(problems, tokenizer, templates, **chat)
+    fits = prompts, s.max_new_tokens, model, settings.prompting, s.data
+    problems, prompts = fitting(problems, *fits)
     sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
-    moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text
+    moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
+    moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
     checkpoint.begin(begun, made_with, moved)
     estimate(sampler, tokenizer, problems, estimates, s, reward, templates, chat)
     return keep(estimates, out, problems, s.low, s.high)
