@@ -13,6 +13,7 @@ Nothing here imports torch or a module of ours.
 
 import argparse
 import contextlib
+import json
 import math
 import shlex
 import signal
@@ -20,7 +21,7 @@ import sys
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple, get_args, get_type_hints
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 # --------------------------------------------------------------------------------------------------- how a flag is told
 
@@ -40,16 +41,20 @@ def reward_flag():
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
+class Unreadable(ValueError, argparse.ArgumentTypeError):
+    """A file that a flag names and that cannot be read; argparse and `bad_input` tell the sentence."""
+
+
 def text(given: str) -> str:
     """What a flag holds that takes a text from a file: the file's content, so that it is kept with the settings. What
-    holds a { is no file's name, but such a text already. Raises ValueError when the file cannot be read."""
+    holds a { is no file's name, but such a text already. Raises Unreadable."""
     if "{" in given:
         return given
     try:
         return Path(given).read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise argparse.ArgumentTypeError(f"{given} cannot be read: {reason}") from None
+        raise Unreadable(f"{given} cannot be read: {reason}") from None
 
 
 # fmt: off
@@ -94,6 +99,8 @@ class Task:
     seed: int = flag(0, "seed of everything random", zero=True)
     resume: bool = flag(False, "go on with the run in --out, from its newest checkpoint; its flags are taken over",
         free=True)
+    config: str | None = flag(None, "a JSON file that says what no flag does: the config.json of a run, to repeat it, "
+        "or an object of settings, named as there", free=True, metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -338,6 +345,49 @@ def _check_number(one, value):
     if type(value) in (int, float) and not (0 < value < math.inf or (value == 0 and one.metadata["zero"])):
         least = "at least" if one.metadata["zero"] else "above"
         raise ValueError(f"{flag_of(one.name)} must be {least} 0 and finite, not {value}")
+
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+OF_ONE_RUN = ("out", "resume", "config")  # settings that no other run takes over
+
+
+def of_file(kind: type, file: str) -> dict:
+    """The settings in a JSON file, but for those OF_ONE_RUN: a run's config.json, or an object of settings alone.
+    Raises ValueError with a sentence when it is neither, and as `typed` does."""
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON: {error}") from None
+    found = found.get("settings", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no settings: it should be a run's config.json, or an object of settings")
+    return {name: value for name, value in typed(kind, found, file).items() if name not in OF_ONE_RUN}
+
+
+def typed(kind: type, values: dict, where) -> dict:
+    """Settings that come from JSON, in the file `where`. Raises ValueError with a sentence that names the file and the
+    first setting that is unknown, or whose value is not of its kind or not one of its choices."""
+    parts = [(part, get_type_hints(part)) for part in parts_of(kind).values()]
+    known = {one.name: (one, hints[one.name]) for part, hints in parts for one in fields(part)}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: there is no setting {shown(name)}")
+    return {name: _typed(*known[name], value, f"{where}: {name}") for name, value in values.items()}
+
+
+def _typed(one, hint, value, place: str):
+    [plain] = {*(get_args(hint) or (hint,))} - {type(None), Ellipsis}
+    many, choices = get_origin(hint) is tuple, one.metadata["more"].get("choices")
+    if value is None and one.default is None:
+        return None
+    values, kinds = value if isinstance(value, list) else [value], (int, float) if plain is float else (plain,)
+    right = isinstance(value, list) == many and all(type(v) in kinds and (not choices or v in choices) for v in values)
+    if not right:
+        wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
+        raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
+    return text(value) if one.metadata["more"].get("type") is text else value
 
 
 def flat(settings) -> dict:

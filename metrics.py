@@ -295,13 +295,14 @@ def next_steps(folder: Path, settings: dict) -> str:
     again = {"model": f"{folder}/model", "data": settings["eval_data"] or settings["data"], "n": 16}
     again |= {name: settings[name] for name in ("reward", "temperature", "max_new_tokens") if settings[name]}
     again |= {"top_p": 1, "top_k": 0, "drop_long_prompts": settings["drop_long_prompts"]}
-    start = {name: settings[name] for name in ("model", "data", "eval_data", "reward") if settings[name]}
-    other = {"algo": "grpo" if settings["algo"] == "tapo" else "tapo"} | start | {"seed": settings["seed"]}
+    same = {"config": f"{folder}/config.json"}  # model, data and all the rest
+    other = {"algo": "grpo" if settings["algo"] == "tapo" else "tapo"}
     return (
         f"files          {folder}: metrics.jsonl, trajectories.jsonl, config.json, model/\n"
         f"look closer    {python} -m tools.report {shlex.quote(str(folder))}\n"
         f"sample again   {python} eval.py {as_flags(again)}\n"
-        f"compare with   {torchrun} --standalone train.py {as_flags(other)}"
+        f"compare with   {torchrun} --standalone train.py {as_flags(same | other)}\n"
+        f"other seeds    {torchrun} --standalone train.py {as_flags(same | {'seed': settings['seed'] + 1})}"
     )
 
 

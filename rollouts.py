@@ -27,11 +27,12 @@ from textwrap import shorten
 import torch
 
 import checkpoint
+import config
 import data
 import parallel
 import policy
 import toy
-from config import Prompting, Sampling, flag_of
+from config import Prompting, Sampling
 from data import Problem
 from reflect import Construction, construct, reflects
 from sampler import Completion, Sampler
@@ -176,12 +177,12 @@ def prompted_as_made(given: dict, model: str) -> dict:
     and what is given and differs, is told on stderr."""
     made, place = made_with(model)
     names = [one.name for one in fields(Prompting) if one.default is None]
-    made = {name: made.get(name) or None for name in names if place}
+    made = config.typed(Prompting, {name: made.get(name) or None for name in names if place}, place)
     taken = [name for name, value in made.items() if value and name not in given]
     differ = [name for name, value in made.items() if name in given and (given[name] or None) != value]
     for some, told in ((taken, "prompting as in {}: {}"), (differ, "{}, which made the model, had another {}")):
         if some and parallel.rank() == 0:
-            print(told.format(place, ", ".join(map(flag_of, some))), file=sys.stderr)
+            print(told.format(place, ", ".join(map(config.flag_of, some))), file=sys.stderr)
     return given | {name: made[name] for name in taken}
 
 
@@ -249,7 +250,8 @@ class Actor:
         """`constructs`: whether it will be asked to construct; `anew`: the ablation "full reconstruction"; `worked` is
         put in front of the synthesis task; `name` is the set's. Raises ValueError when a prompt does not fit,
         unless such problems are to be dropped: self.problems are the others."""
-        self.tokenizer, self.sampling, self.prompting = tokenizer, sampling, prompting or Prompting()
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.prompting = prompting or Prompting()
         self.seed, self.reward, self.anew, self.worked = seed, reward, anew, worked
         self.templates, self.chat = prompting_of(tokenizer, self.prompting)
         self.task = self.templates.anew if anew else self.templates.synthesis
@@ -273,7 +275,7 @@ class Actor:
     def fitting(self, problems: list[Problem], name: str) -> tuple[list[Problem], list[list[int]]]:
         """The problems of a set that fit, and their prompts: see `fitting`."""
         prompts = data.prompts_of(problems, self.tokenizer, self.templates, **self.chat)
-        return fitting(problems, prompts, self.sampling.max_new_tokens, self.sampler.model, self.prompting, name)
+        return fitting(problems, prompts, self.sampling.max_new_tokens, self.model, self.prompting, name)
 
     def prompt_ids(self, texts: list[str]) -> list[list[int]]:
         """Texts as this model is prompted with them: a problem's, a synthesis task, a teacher's."""

@@ -3,6 +3,7 @@
     torchrun --standalone train.py                                    # the toy: on a CPU, in minutes
     torchrun --standalone --nproc-per-node 8 train.py --model PATH --data FILE.jsonl    # any transformers causal LM
     torchrun ... train.py --resume --out runs/NAME                    # go on where a run was stopped or killed
+    torchrun ... train.py --config runs/NAME/config.json --seed 1     # the same again, but for what is given
 
 One step, as README.md explains it:
 
@@ -322,6 +323,8 @@ class Course:
 def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     """Load everything and check it together: the trainer, the run, held-out problems, and how many steps are done. What
     goes wrong here is about what the user gave."""
+    if "config" in given:
+        given = with_file(given)
     run = Run(given.get("out"), given.get("resume", False))
     given = config.take_over(config.Training, given, run.settings, run.folder)
     nothing_forgotten(given)
@@ -344,6 +347,18 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     held_out, prompts = trainer.actor.fitting(held_out, measured)
     trainer.actor.sampler.check(prompts, 1, settings.sampling.max_new_tokens)
     return trainer, run, held_out, begin(trainer, run, held_out)
+
+
+def with_file(given: dict) -> dict:
+    """What was given, and for the rest what the file of --config says. If another algorithm than the file's is given,
+    the file's ablations are left out that it does not have."""
+    if given.get("resume"):
+        raise ValueError("--resume goes on with the settings that the run was begun with: leave --config out")
+    filed = config.of_file(config.Training, given["config"])
+    algo = given.get("algo", filed.get("algo"))
+    if algo != filed.get("algo"):
+        filed = {n: value for n, value in filed.items() if n not in TAPO.ablations or n in OBJECTIVES[algo].ablations}
+    return filed | given
 
 
 def nothing_forgotten(given: dict):

@@ -107,6 +107,9 @@ def test_an_evaluation_prompts_as_the_run_did(begin, tmp_path):
     assert code == 0 and "prompting as in" in said
     kept = settings_of(tmp_path / "next" / "config.json")
     assert {name: kept[name] for name in NAMES} == NAMES
+    (tmp_path / "run" / "config.json").write_text('{"settings": {"thinking": "of"}}')
+    code, said = begin("eval", "-n", 1, *SIZES, "--out", "no", model="best")
+    assert code == 2 and 'run/config.json: thinking must be one of on, off, not "of"' in said
     (tmp_path / "run" / "config.json").write_text("{")
     code, said = begin("eval", "-n", 1, *SIZES, "--out", "no", model="best")
     assert code == 2 and "config.json holds no settings" in said

@@ -374,6 +374,35 @@ def test_the_reward_is_a_file_of_the_user_s(real_path, tmp_path, monkeypatch, ca
     assert "name a Python file that exists" in refused(monkeypatch, capsys, *given, "--reward", "nowhere.py:reward")
 
 
+def test_a_run_is_repeated_from_its_config_json(real_path, tmp_path, monkeypatch, capsys):
+    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
+    given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--steps", 1, "--queries", 3]
+    given += ["--n-neg", 2, "--max-new-tokens", 30, "--max-synthesis-tokens", 99, "--lr", 1e-3, "--no-dae"]
+    printed = run_train(monkeypatch, capsys, *given, "--out", one)
+    assert f"train.py --config {one}/config.json --algo grpo\n" in printed
+    assert f"train.py --config {one}/config.json --seed 1\n" in printed
+    file = ["--config", one / "config.json"]
+    run_train(monkeypatch, capsys, *file, "--out", two)
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, two)]
+    assert weights[0] == weights[1]
+    first, second = (json.loads((run / "config.json").read_text())["settings"] for run in (one, two))
+    assert second == first | {"out": str(two), "config": str(one / "config.json")}
+
+    run_train(monkeypatch, capsys, *file, "--out", other, "--seed", 1, "--algo", "grpo", "--queries", 2)
+    kept = json.loads((other / "config.json").read_text())["settings"]
+    changed = {"out": str(other), "seed": 1, "algo": "grpo", "queries": 2, "no_dae": False}
+    assert kept == second | changed  # GRPO has no DAE to take away
+    (tmp_path / "some.json").write_text(json.dumps({"algo": "ppo", "model": "m"}))
+    assert "--algo ppo: there are" in refused(
+        monkeypatch, capsys, "--config", tmp_path / "some.json", "--model", real_path / "model", "--data", "toy"
+    )
+    assert "--model m needs --data" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
+    assert "leave --config out" in refused(monkeypatch, capsys, *file, "--resume", "--out", two)
+    assert "must be above 0" in refused(monkeypatch, capsys, *file, "--k", 0)
+    (tmp_path / "some.json").write_text('{"lr": NaN}')
+    assert "--lr must be above 0" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
+
+
 def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("precious\n")
