@@ -13,6 +13,7 @@ Nothing here imports torch or a module of ours.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import math
 import shlex
@@ -190,6 +191,16 @@ class Keeping:
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
+    log: tuple[str, ...] = flag((), "send every figure to these, too: TensorBoard (the run's folder tensorboard/), "
+        "Weights & Biases (project tapo, or $WANDB_PROJECT); each needs its package (pip install tensorboard, wandb)",
+        free=True, choices=("tensorboard", "wandb"), nargs="+", action="extend")
+
+    def check(self):
+        """Raises ValueError with a sentence about a package that is missing."""
+        for name in self.log:
+            found = importlib.util.find_spec(name)
+            if not found or not found.origin:  # a mere folder of this name has no origin
+                raise ValueError(f"--log {name} needs a package that is not installed: pip install {name}")
 
 
 class Training(NamedTuple):
@@ -311,7 +322,7 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None,
         for one in fields(part):
             [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}  # int of int | None
             text, default, reads = one.metadata["help"], one.default, {"action": "store_true"}
-            if not any(default is nothing for nothing in (None, False, MISSING)):
+            if not any(default is nothing for nothing in (None, False, MISSING)) and default != ():
                 shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
                 text += f" (default: {shown})"
             if plain is not bool:

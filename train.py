@@ -265,6 +265,8 @@ class Course:
         self.failed = 0  # steps in a row without a finite gradient
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
+        names = self.keeping.log if parallel.rank() == 0 else ()
+        self.trackers = metrics.Trackers(names, run, config.flat(s), done)
         self.bar = tqdm(total=self.steps, initial=done, desc=s.objective.algo, unit="step", disable=parallel.rank() > 0)
 
     def __enter__(self):
@@ -276,6 +278,7 @@ class Course:
             self.save()
             stopped = f"go on with --resume --out {self.run.folder}" if kind else f"{self.run.folder}/model"
             say(f"saved step {self.done}: {stopped}")
+        self.trackers.close()
         if kind is None and self.failed == MAX_FAILED:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
 
@@ -287,6 +290,7 @@ class Course:
         """A step was done: log it, and save and measure where that is due."""
         self.done += 1
         self.run.append("metrics.jsonl", [figures])
+        self.trackers.add("metrics.jsonl", figures)
         ref = batch.of(REF)
         learnt = [batch.advantage[i] for i in ref], [batch.weights[i] for i in ref]
         shown = metrics.trajectories(attempts, *learnt, self.trainer.tokenizer, self.keeping.keep_trajectories)
@@ -317,7 +321,9 @@ class Course:
         """Measure the policy on the held-out problems, unless it was measured at this step."""
         known = parallel.gather(self.run.measured(self.done))[0]
         if self.held_out and not known:
-            self.run.append("evaluations.jsonl", [{"step": self.done} | self.trainer.evaluate(self.held_out)])
+            figures = {"step": self.done} | self.trainer.evaluate(self.held_out)
+            self.run.append("evaluations.jsonl", [figures])
+            self.trackers.add("evaluations.jsonl", figures)
 
 
 def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:

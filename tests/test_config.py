@@ -71,7 +71,7 @@ def test_help_tells_every_flag_with_its_default(program, monkeypatch, capsys):
         assert one.metadata["help"] in entry and part.__doc__ in printed
         if one.name in on_the_toy and one.default is not None:
             assert f"(default: {on_the_toy[one.name]} on the toy, else {one.default})" in entry
-        elif one.default is not None and one.default is not MISSING and plain is not bool:
+        elif one.default not in (None, MISSING, ()) and plain is not bool:
             assert f"(default: {one.default})" in entry
         else:
             assert "on the toy, else" not in entry
@@ -111,7 +111,7 @@ def test_a_required_flag_that_is_missing_is_named(capsys):
 def test_choices_are_those_of_the_tables_that_are_chosen_from(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     choices = {flag: entry.split()[1] for flag, entry in entries.items() if entry.split()[1].startswith("{")}
-    assert choices.pop("--thinking") == "{on,off}"
+    assert choices.pop("--thinking") == "{on,off}" and choices.pop("--log") == "{tensorboard,wandb}"
     tables = {"--algo": train.OBJECTIVES, "--average": AVERAGES, "--ref-baseline": BASELINES}
     assert {flag: set(some.strip("{}").split(",")) for flag, some in choices.items()} == {
         flag: set(table) for flag, table in tables.items()
@@ -314,7 +314,7 @@ def test_every_setting_refuses_what_is_not_its_kind(program, tmp_path):
 def test_what_a_resumed_run_may_change():
     assert free(Training) == {
         "out", "resume", "config", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every",
-        "save_every", "keep_saves", "keep_trajectories",
+        "save_every", "keep_saves", "keep_trajectories", "log",
     }  # fmt: skip
 
 
