@@ -37,6 +37,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import config
 import parallel
 import policy
 
@@ -111,18 +112,18 @@ def _to_disk(handle, text: str):
 # ---------------------------------------------------------------------------------------------- what was begun, and how
 
 
-def begin(file: Path, settings: dict, free: Iterable[str] = ()):
-    """Keep the `settings` of some work in `file`, with the commit and the versions; or find that the work was begun
-    with the same, but for those that are `free`. Raises ValueError when it was begun with others."""
+def begin(file: Path, settings: dict, free: Iterable[str] = (), **known):
+    """Keep the `settings` of some work in `file`, with what else is `known`, the commit and the versions; or find that
+    the work was begun with the same, but for those that are `free`. Raises ValueError when it was begun with others."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         versions = {p.__name__: p.__version__ for p in (torch, transformers, tokenizers)}
-        config = {"settings": settings, "commit": commit(), "python": platform.python_version()} | versions
-        write(file, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        kept = {"settings": settings} | known | {"commit": commit(), "python": platform.python_version()} | versions
+        write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         return
     before, now = begun(file), json.loads(json.dumps(settings))  # tuples become lists
     if others := [name for name in now if now[name] != before.get(name) and name not in free]:
-        others = [f"{name} {before.get(name)}, not {now[name]}" for name in others]
+        others = [f"{name} {config.shown(before.get(name))}, not {config.shown(now[name])}" for name in others]
         raise ValueError(
             f"{file} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
         )
@@ -302,7 +303,7 @@ class Run:
         """The run will be kept in `folder`, or in a new one under runs/; with `resume` it is there already. Nothing is
         written yet. Raises ValueError with a sentence when `folder` holds something already, or does not hold what is
         to be resumed."""
-        self.folder, self.settings = Path(folder) if folder else None, {}
+        self.folder, self.settings, self.problems = Path(folder) if folder else None, {}, ""
         if resume:
             if not folder or not (self.folder / "config.json").is_file():
                 raise ValueError(
@@ -310,7 +311,8 @@ class Run:
                 )
             if parallel.rank() == 0:
                 lock(self.folder / ".lock")
-            self.settings = begun(self.folder / "config.json")
+            known = read_object(self.folder / "config.json", {"settings": dict, "problems": str})
+            self.settings, self.problems = known["settings"], known["problems"]
         elif folder and not empty(self.folder):
             raise ValueError(
                 f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
@@ -323,12 +325,13 @@ class Run:
             kept = read_object(file, {"settings": dict}) | {"settings": self.settings | settings}
             write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
-    def start(self, name: str, settings: dict):
-        """Make the folder, called `name` where it has no name yet, and keep in it what is needed to repeat the run."""
+    def start(self, name: str, settings: dict, problems: str):
+        """Make the folder, called `name` where it has no name yet, and keep in it what is needed to repeat the run: its
+        settings, and a digest of its problems."""
         if parallel.rank() == 0:
             self.folder = self.folder or free_folder(name)
             lock(self.folder / ".lock")
-            begin(self.folder / "config.json", settings)
+            begin(self.folder / "config.json", settings, problems=problems)
         self.folder = parallel.gather(self.folder or Path())[0]
 
     @property

@@ -41,7 +41,7 @@ import policy
 import reflect
 import toy
 from config import ColdStart, FineTuning, Sampling
-from rollouts import Actor, load_reward, problems_of
+from rollouts import Actor, load_reward, problems_of, prompted_as_made, prompting_of
 from tapo import select_candidates
 from toy import Example
 
@@ -306,9 +306,11 @@ def make(settings: ColdStart, problems: list[data.Problem], folder: Path):
     if toy.speaks(tokenizer) and s.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")
     worked = worked_examples() if s.shots else ""
-    actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, reward=load_reward(s.reward), worked=worked)
+    how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked, "name": s.data}
+    actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, **how)
     names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
-    of = {"weights": policy.fingerprint(model), "problems": data.digest(problems)}
+    names += "system thinking chat_template prompt_template".split()
+    of = {"weights": policy.fingerprint(model), "problems": data.digest(actor.problems)}
     flat = config.flat(settings)
     checkpoint.lock(folder / ".lock")
     checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
@@ -330,7 +332,8 @@ def learn(settings: ColdStart, folder: Path):
     model, tokenizer = policy.load(making.model, parallel.device())
     sft, ift = (checkpoint.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
     rows = mixture(sft, ift, s.mixture, making.seed)
-    prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows])
+    _, chat = prompting_of(tokenizer, settings.prompting)
+    prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows], **chat)
     learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
     steps = s.epochs * math.ceil(len(learnt) / s.batch)
     print(f"fine-tuning on {len(learnt)} examples, {steps} steps", flush=True)
@@ -349,7 +352,7 @@ def cold_start(given: dict):
         raise ValueError("--plain is for the toy: any other model without a cold start goes to train.py as it is")
     if not given.get("data") or not given.get("out"):
         raise ValueError("--model needs --data, the problems, and --out, the folder to write")
-    is_toy = toy.speaks(policy.load_tokenizer(given["model"]))
+    is_toy, given = toy.speaks(policy.load_tokenizer(given["model"])), prompted_as_made(given, given["model"])
     settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
     folder = Path(settings.making.out)
     if (folder / "model").exists():

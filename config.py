@@ -13,11 +13,15 @@ Nothing here imports torch or a module of ours.
 
 import argparse
 import contextlib
+import importlib.util
+import json
 import os
+import shlex
 import signal
 import sys
 import time
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 # --------------------------------------------------------------------------------------------------- how a flag is told
@@ -39,7 +43,47 @@ MOST = 2**63  # no number is larger
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
+class Unreadable(ValueError, argparse.ArgumentTypeError):
+    """A file that a flag names and that cannot be read; argparse and `bad_input` tell the sentence."""
+
+
+def text(given: str) -> str:
+    """What a flag holds that takes a text from a file: the file's content, so that it is kept with the settings. What
+    holds a { is no file's name, but such a text already. Raises Unreadable."""
+    if "{" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise Unreadable(f"{given} cannot be read: {reason}") from None
+
+
 # fmt: off
+# --------------------------------------------------------------------------------------------- a part of every program
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """how the model is prompted; by default as the run that made it was (rollouts.prompting_of)"""
+
+    system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
+    thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
+    chat_template: str | None = flag(None, "a Jinja template in place of the tokeniser's; it is saved with the model",
+        metavar="FILE", type=text)
+    prompt_template: str | None = flag(None, "the wording around a question, a text with {question} in it (default: "
+        "data.TEMPLATES)", metavar="FILE", type=text)
+    drop_long_prompts: bool = flag(False, "leave out the problems whose prompt does not fit the model's context beside "
+        "the limit of a response; without it one such problem is refused")
+
+    def check(self):
+        """Raises ValueError with a sentence about what cannot be."""
+        if self.chat_template is not None and "messages" not in self.chat_template:
+            raise ValueError("--chat-template does not mention messages, so it is no chat template")
+        if self.prompt_template is not None and "{question}" not in self.prompt_template:
+            raise ValueError("--prompt-template has no {question} in it: that is where the question is put")
+
+
 # ------------------------------------------------------------------------------------------------ the parts of train.py
 
 
@@ -57,6 +101,8 @@ class Task:
     seed: int = flag(0, "seed of everything random", zero=True)
     resume: bool = flag(False, "go on with the run in --out, from its newest checkpoint; its flags are taken over",
         free=True)
+    config: str | None = flag(None, "a JSON file that says what no flag does: the config.json of a run, to repeat it, "
+        "or an object of settings, named as there", free=True, metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -75,9 +121,9 @@ class Objective:
         "alive; 0 is the paper's", zero=True)
     opsd_beta: float = flag(0.5, "OPSD's divergence: 0 is forward KL, 1 reverse KL, between them Jensen-Shannon",
         zero=True)
-    average: str = flag("token", "what the loss averages over: token, every token alike; sequence, every response "
-        "alike; constant, all tokens over responses times --max-new-tokens (Dr. GRPO)",
-        choices=("token", "sequence", "constant"))
+    average: str = flag("token", "what the loss averages over: token, every token alike; active, every token alike, of "
+        "the groups that have an advantage only; sequence, every response alike; constant, all tokens over responses "
+        "times --max-new-tokens (Dr. GRPO)", choices=("token", "active", "sequence", "constant"))
     clip_low: float = flag(0.2, "a probability ratio below 1 - this earns nothing more")
     clip_high: float = flag(0.2, "... or above 1 + this")
     kl: float = flag(0.0, "weight of KL(policy || start) on sampled responses; 0 keeps no reference", zero=True)
@@ -151,12 +197,23 @@ class Keeping:
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
     keep_rollouts: int = flag(4, "sampled responses a step that are kept in rollouts.jsonl, right and wrong ones "
         "by turns", zero=True, free=True)
+    log: tuple[str, ...] = flag((), "send every figure to these, too: TensorBoard (the run's folder tensorboard/), "
+        "Weights & Biases (project tapo, or $WANDB_PROJECT); each needs its package (pip install tensorboard, wandb)",
+        free=True, choices=("tensorboard", "wandb"), nargs="+", action="extend")
+
+    def check(self):
+        """Raises ValueError with a sentence about a package that is missing."""
+        for name in self.log:
+            found = importlib.util.find_spec(name)
+            if not found or not found.origin:  # a mere folder of this name has no origin
+                raise ValueError(f"--log {name} needs a package that is not installed: pip install {name}")
 
 
 class Training(NamedTuple):
     """The settings of train.py."""
 
     task: Task
+    prompting: Prompting
     objective: Objective
     selection: Selection
     sampling: Sampling
@@ -168,7 +225,7 @@ class Training(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Measuring:
     """what to measure, on what, and how to sample (eval.py)"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
@@ -180,12 +237,16 @@ class Evaluation:
     top_p: float | None = flag(None, f"keep the likeliest tokens of this mass {GENERATION} 1)")
     top_k: int | None = flag(None, f"keep so many likeliest tokens, 0 all {GENERATION} 0)", zero=True)
     max_new_tokens: int | None = flag(None, f"limit of a response {GENERATION} that of train.py)")
-    thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
-    system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
-    chat_template: str | None = flag(None, "a Jinja template (default: the tokeniser's)", metavar="FILE")
     slots: int = flag(64, "responses sampled side by side")
     seed: int = flag(0, "seed of the sampling", zero=True)
     out: str | None = flag(None, "the evaluation's folder (default: runs/eval-MODEL-N)", metavar="DIR")
+
+
+class Evaluation(NamedTuple):
+    """The settings of eval.py."""
+
+    measuring: Measuring
+    prompting: Prompting
 
 
 @dataclass(frozen=True)
@@ -219,6 +280,7 @@ class ColdStart(NamedTuple):
     """The settings of coldstart.py."""
 
     making: Making
+    prompting: Prompting
     sampling: Sampling
     finetuning: FineTuning
 
@@ -230,6 +292,14 @@ class ColdStart(NamedTuple):
 def flag_of(name: str) -> str:
     """How a field is written on the command line."""
     return "-n" if name == "n" else "--" + name.replace("_", "-")
+
+
+def as_flags(values: dict) -> str:
+    """Settings as words of a command line; a False one is left out."""
+    words = []
+    for name, value in values.items():
+        words += [] if value is False else [flag_of(name)] if value is True else [flag_of(name), str(value)]
+    return shlex.join(words)
 
 
 def parts_of(kind: type) -> dict[str, type]:
@@ -258,7 +328,7 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None,
         for one in fields(part):
             [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}  # int of int | None
             text, default, reads = one.metadata["help"], one.default, {"action": "store_true"}
-            if not any(default is nothing for nothing in (None, False, MISSING)):
+            if not any(default is nothing for nothing in (None, False, MISSING)) and default != ():
                 shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
                 text += f" (default: {shown})"
             if plain is not bool:
@@ -302,6 +372,49 @@ def _check(one, hint, value):
         raise ValueError(f"{flag_of(one.name)} must be {least} 0 and finite, not {value}")
 
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+OF_ONE_RUN = ("out", "resume", "config")  # settings that no other run takes over
+
+
+def of_file(kind: type, file: str) -> dict:
+    """The settings in a JSON file, but for those OF_ONE_RUN: a run's config.json, or an object of settings alone.
+    Raises ValueError with a sentence when it is neither, and as `typed` does."""
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is no JSON: {error}") from None
+    found = found.get("settings", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no settings: it should be a run's config.json, or an object of settings")
+    return {name: value for name, value in typed(kind, found, file).items() if name not in OF_ONE_RUN}
+
+
+def typed(kind: type, values: dict, where) -> dict:
+    """Settings that come from JSON, in the file `where`. Raises ValueError with a sentence that names the file and the
+    first setting that is unknown, or whose value is not of its kind or not one of its choices."""
+    parts = [(part, get_type_hints(part)) for part in parts_of(kind).values()]
+    known = {one.name: (one, hints[one.name]) for part, hints in parts for one in fields(part)}
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{where}: there is no setting {shown(name)}")
+    return {name: _typed(*known[name], value, f"{where}: {name}") for name, value in values.items()}
+
+
+def _typed(one, hint, value, place: str):
+    [plain] = {*(get_args(hint) or (hint,))} - {type(None), Ellipsis}
+    many, choices = get_origin(hint) is tuple, one.metadata["more"].get("choices")
+    if value is None and one.default is None:
+        return None
+    values, kinds = value if isinstance(value, list) else [value], (int, float) if plain is float else (plain,)
+    right = isinstance(value, list) == many and all(type(v) in kinds and (not choices or v in choices) for v in values)
+    if not right:
+        wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
+        raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
+    return text(value) if one.metadata["more"].get("type") is text else value
+
+
 def flat(settings) -> dict:
     """Every setting by its field's name."""
     parts = settings if isinstance(settings, tuple) else (settings,)
@@ -318,9 +431,15 @@ def take_over(kind: type, given: dict, stored: dict, where) -> dict:
     each other."""
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in free(kind):
-            has = f"the run in {where}, which has {stored[name]}"
-            raise ValueError(f"{flag_of(name)} {value} contradicts {has}: leave it out")
+            has = f"the run in {where}, which has {shown(stored[name])}"
+            raise ValueError(f"{flag_of(name)} {shown(value)} contradicts {has}: leave it out")
     return stored | given
+
+
+def shown(value) -> str:
+    """A setting as a sentence may hold it: in one line, and not too long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(str(value))} characters)"
 
 
 # -------------------------------------------------------------------------------------------------- errors and stopping

@@ -77,6 +77,11 @@ TEMPLATES = Templates(
 )
 
 
+def worded(text: str) -> str:
+    """A wording around {question} as `Templates.plain` has it: any other brace stands for itself."""
+    return text.replace("{", "{{").replace("}", "}}").replace("{{question}}", "{question}")
+
+
 # ------------------------------------------------------------------------------------------------------- where a set is
 
 

@@ -4,7 +4,8 @@
     python eval.py --model Qwen/Qwen3-8B --data aime24 aime25 hmmt25 --max-new-tokens 32768
     torchrun --standalone --nproc-per-node 8 eval.py --model ...    # each process samples every eighth problem
 
-How to sample is by default what the model's generation config says. An evaluation has a folder:
+How to sample is by default what the model's generation config says; how to prompt, what the run that made the model did
+(its config.json). An evaluation has a folder:
 
     config.json         settings, with the prompt around a question, commit and versions
     responses.jsonl     every response: its text, final answer, verdict, tokens, seed and sampling settings
@@ -28,7 +29,7 @@ import metrics
 import parallel
 import policy
 import toy
-from rollouts import RewardError, evaluate, load_reward, problems_of, templates_for
+from rollouts import RewardError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import NotFinite, Sampler
 
 
@@ -39,23 +40,25 @@ class Evaluation:
         """`given`: the flags that were given. Raises ValueError."""
         path = toy.folder(given["model"])
         self.tokenizer = policy.load_tokenizer(path)
-        self.templates, is_toy = templates_for(self.tokenizer), toy.speaks(self.tokenizer)
-        self.settings = s = config.settle(config.Evaluation, given, toy.SETTINGS if is_toy else None)
+        otherwise = toy.SETTINGS if toy.speaks(self.tokenizer) else None
+        s, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
+        self.settings = s
         self.reward = load_reward(s.reward)
         self.sets = {data.label(name): problems_of(name, held_out=True) for name in s.data}
         if len(self.sets) < len(s.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
-        if s.chat_template:
-            self.tokenizer.chat_template = Path(s.chat_template).read_text(encoding="utf-8")
-        self.chat = {"enable_thinking": s.thinking == "on"} if s.thinking else {}
-        self.chat |= {"system": s.system} if s.system else {}
+        self.templates, self.chat = prompting_of(self.tokenizer, prompting)
         self.prompts = {name: self.prompts_of(problems) for name, problems in self.sets.items()}
         model, _ = policy.load(path, parallel.device(), parallel.precision())
         self.weights = policy.fingerprint(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, self.tokenizer), slots=s.slots)
+        self.sampling = how = self.how_to_sample(model, max(len(p) for of in self.prompts.values() for p in of))
+        if prompting.drop_long_prompts and s.max_new_tokens is None:
+            raise ValueError("--drop-long-prompts needs --max-new-tokens: else the limit is what fits every prompt")
+        for name in self.sets:
+            given = self.sets[name], self.prompts[name], how["max_new_tokens"], model, prompting, name
+            self.sets[name], self.prompts[name] = fitting(*given)
         every = [prompt for prompts in self.prompts.values() for prompt in prompts]
-        self.sampling = self.how_to_sample(model, max(map(len, every)))
-        how = self.sampling
         self.sampler.check(every, s.n, how["max_new_tokens"], how["temperature"], how["top_p"], how["top_k"])
         if how["temperature"] == 0 and s.n > 1:
             raise ValueError(f"at temperature 0 all {s.n} responses of a problem would be the same: say -n 1")

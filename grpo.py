@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 
 EPS = 1e-6  # keeps a group of nearly equal rewards from exploding; groups of equal rewards are exactly 0
-AVERAGES = ("token", "sequence", "constant")
+AVERAGES = ("token", "active", "sequence", "constant")
 
 
 def group_advantages(rewards_QK: torch.Tensor) -> torch.Tensor:
@@ -52,18 +52,30 @@ def sequence_coefficients(lengths: list[int], average: str, max_tokens: int, ove
     whatever its micro-batches and ranks.
 
     token     1 / sum(over)          every token alike: long responses weigh more (DAPO)
+    active    1 / sum(over)          as token, where `over` is only of groups that have an advantage (see `active`)
     sequence  1 / (n * length_i)     every response alike: a token of a long one counts less (the GRPO paper)
     constant  1 / (n * max_tokens)   tokens alike, and the step's size does not depend on lengths (Dr. GRPO, 2503.20783)
     """
     over = lengths if over is None else over
     lengths_n = torch.tensor(lengths, dtype=torch.float32)
-    if average == "token":
+    if average in ("token", "active"):
         return torch.full_like(lengths_n, 1 / sum(over))
     if average == "sequence":
         return 1 / (len(over) * lengths_n)
     if average == "constant":
         return torch.full_like(lengths_n, 1 / (len(over) * max_tokens))
     raise ValueError(f"unknown average '{average}': {', '.join(AVERAGES)}")
+
+
+def active(advantages: list[float], groups: list[int]) -> list[int]:
+    """Which of some responses the average `active` is over, given the advantage and the group of each: those of groups
+    whose advantages are not all 0. Where no group has one, all of them.
+
+    A group whose rewards are all equal pushes nothing, and yet its tokens are part of N in the average `token`: the
+    fewer groups have an advantage, the smaller the step (trl's issue 6367). `active` leaves such a group out, with its
+    KL, as though it had not been sampled."""
+    pushing = {group for advantage, group in zip(advantages, groups) if advantage}
+    return [i for i, group in enumerate(groups) if group in pushing or not pushing]
 
 
 def clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, clip_low: float, clip_high: float):

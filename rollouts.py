@@ -13,22 +13,26 @@ answer. Above 0 is right. A response that was cut at its limit gets 0 without be
 Several processes share the prompts; each gets the records of all.
 """
 
+import contextlib
 import importlib.util
 import math
 import random
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
+import checkpoint
+import config
 import data
 import parallel
 import policy
 import toy
-from config import Sampling
+from config import Prompting, Sampling
 from data import Problem
 from reflect import Construction, construct, reflects
 from sampler import Completion, Sampler
@@ -158,9 +162,73 @@ def problems_of(name: str, held_out: bool = False) -> list[Problem]:
     return toy.problems()[held_out] if name == "toy" else data.load(name)
 
 
-def templates_for(tokenizer) -> data.Templates:
-    """How this model is prompted: the toy's terse wording for the toy, plain English for every other."""
-    return toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
+# ------------------------------------------------------------------------------------------------------------ prompting
+
+
+def prompting_of(tokenizer, how: Prompting) -> tuple[data.Templates, dict]:
+    """How a model is prompted, in whatever program: its templates, and what goes to the chat template beside each text
+    (`data.prompt_ids`). A chat template that was given becomes the tokeniser's own, with which it is saved."""
+    templates = toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
+    if how.prompt_template:
+        templates = replace(templates, plain=data.worded(how.prompt_template))
+    if how.chat_template:
+        tokenizer.chat_template = how.chat_template
+    chat = {"enable_thinking": how.thinking == "on"} if how.thinking else {}
+    return templates, chat | ({"system": how.system} if how.system else {})
+
+
+def prompted_as_made(given: dict, model: str) -> dict:
+    """`given`, and the prompting of the run or cold start that made `model` where none is given. What is taken over,
+    and what is given and differs, is told on stderr."""
+    made, place = made_with(model)
+    names = [one.name for one in fields(Prompting) if one.default is None]
+    made = config.typed(Prompting, {name: made.get(name) or None for name in names if place}, place)
+    taken = [name for name, value in made.items() if value and name not in given]
+    differ = [name for name, value in made.items() if name in given and (given[name] or None) != value]
+    for some, told in ((taken, "prompting as in {}: {}"), (differ, "{}, which made the model, had another {}")):
+        if some and parallel.rank() == 0:
+            print(told.format(place, ", ".join(map(config.flag_of, some))), file=sys.stderr)
+    return given | {name: made[name] for name in taken}
+
+
+def context_of(model) -> int:
+    """How many tokens a prompt and its response may have together."""
+    return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+
+
+def fitting(
+    problems: list[Problem], prompts: list[list[int]], limit: int, model, how: Prompting, name: str
+) -> tuple[list[Problem], list[list[int]]]:
+    """The problems of a set, and their prompts, that leave room for a response of `limit` tokens. Raises ValueError
+    about the first other one; or if such ones are to be dropped, a sentence on stderr tells how many there are."""
+    context = context_of(model)
+    fits = [len(prompt) + limit <= context for prompt in prompts]
+    if all(fits):
+        return problems, prompts
+    first = fits.index(False)
+    words = f"'{shorten(problems[first].question, 50, placeholder=' ...')}'"
+    told = f"problem {first + 1} of {name}, {words}, has a prompt of {len(prompts[first])} tokens"
+    beside = f"a response may get {limit} more, and the model's context holds {context}"
+    if not how.drop_long_prompts:
+        raise ValueError(f"{told}; {beside}: lower --max-new-tokens, or drop such problems with --drop-long-prompts")
+    if not any(fits):
+        raise ValueError(f"no problem of {name} fits the model: {told}; {beside}: lower --max-new-tokens")
+    if parallel.rank() == 0:
+        print(f"{name}: dropped {fits.count(False)} of {len(fits)} problems: {told}; {beside}", file=sys.stderr)
+    kept = [i for i, fit in enumerate(fits) if fit]
+    return [problems[i] for i in kept], [prompts[i] for i in kept]
+
+
+def made_with(model: str) -> tuple[dict, Path | None]:
+    """The settings of the run or cold start that made a model's folder, and their file; ({}, None) where none did.
+    Raises ValueError when a run has a file that cannot be read."""
+    folder, run = Path(model), Path(model).resolve().parent.parent.parent  # RUN/model is a link to a checkpoint's
+    if (run / "checkpoints").is_dir() and (run / "config.json").is_file():
+        return checkpoint.begun(run / "config.json"), run / "config.json"
+    for place in (folder.parent / "config.json", folder.parent / "data.json"):
+        with contextlib.suppress(ValueError, OSError):  # none, or somebody else's
+            return checkpoint.begun(place), place
+    return {}, None
 
 
 # --------------------------------------------------------------------------------------------------------------- acting
@@ -177,20 +245,24 @@ class Actor:
         sampling: Sampling,
         *,
         seed: int,
+        prompting: Prompting | None = None,
+        name: str = "the problems",
         reward: Reward = exact,
         constructs: bool = True,
         anew: bool = False,
         worked: str = "",
     ):
         """`constructs`: whether it will be asked to construct; `anew`: the ablation "full reconstruction"; `worked` is
-        put in front of the synthesis task. Raises ValueError when a prompt does not fit."""
-        self.tokenizer, self.problems, self.sampling = tokenizer, problems, sampling
+        put in front of the synthesis task; `name` is the set's. Raises ValueError when a prompt does not fit,
+        unless such problems are to be dropped: self.problems are the others."""
+        self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
+        self.prompting = prompting or Prompting()
         self.seed, self.reward, self.anew, self.worked = seed, reward, anew, worked
-        self.templates = templates_for(tokenizer)
+        self.templates, self.chat = prompting_of(tokenizer, self.prompting)
         self.task = self.templates.anew if anew else self.templates.synthesis
-        self.prompts = data.prompts_of(problems, tokenizer, self.templates)
-        self.context = getattr(model.config, "max_position_embeddings", None) or sys.maxsize
+        self.context = context_of(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=sampling.slots)
+        self.problems, self.prompts = self.fitting(problems, name)
         self.sampler.check(self.prompts, sampling.k, sampling.max_new_tokens, sampling.temperature)
         if constructs:
             self._check_synthesis()
@@ -198,12 +270,21 @@ class Actor:
     def _check_synthesis(self):
         shortest = min(self.problems, key=lambda problem: len(problem.question))
         task = self.worked + self.task.format(question=shortest.question, wrong="", right="")
-        [prompt], limit = data.prompt_ids(self.tokenizer, [task]), self.sampling.max_synthesis_tokens
+        [prompt], limit = self.prompt_ids([task]), self.sampling.max_synthesis_tokens
         if len(prompt) + limit > self.context:
             raise ValueError(
                 f"no synthesis task fits: the shortest prompt has {len(prompt)} tokens, --max-synthesis-tokens are "
                 f"{limit}, and the model's context holds {self.context}: lower the limit"
             )
+
+    def fitting(self, problems: list[Problem], name: str) -> tuple[list[Problem], list[list[int]]]:
+        """The problems of a set that fit, and their prompts: see `fitting`."""
+        prompts = data.prompts_of(problems, self.tokenizer, self.templates, **self.chat)
+        return fitting(problems, prompts, self.sampling.max_new_tokens, self.model, self.prompting, name)
+
+    def prompt_ids(self, texts: list[str]) -> list[list[int]]:
+        """Texts as this model is prompted with them: a problem's, a synthesis task, a teacher's."""
+        return data.prompt_ids(self.tokenizer, texts, **self.chat)
 
     def sample(self, queries: list[int], step: int) -> list[list[Response]]:
         """G_orig, [Q][K]: K responses to each of some problems, given by their numbers."""
@@ -226,7 +307,7 @@ class Actor:
             problem, wrong, right = self.problems[queries[query]], groups[query][negative], groups[query][positive]
             task = self.task.format(question=problem.question, wrong=wrong.text, right=right.text)
             attempts.append(Attempt(problem, wrong, right, task, Construction("too_long_prompt")))
-        prompts = data.prompt_ids(self.tokenizer, [self.worked + attempt.task for attempt in attempts])
+        prompts = self.prompt_ids([self.worked + attempt.task for attempt in attempts])
         limit = self.sampling.max_synthesis_tokens
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + limit <= self.context]
 
@@ -272,7 +353,7 @@ class Actor:
             for j, response in enumerate(group):
                 if right := [other for other in group if other.correct and other is not response]:
                     texts[i, j] = self.templates.teacher.format(question=question, right=rng.choice(right).text)
-        for (i, j), prompt in zip(texts, data.prompt_ids(self.tokenizer, list(texts.values()))):
+        for (i, j), prompt in zip(texts, self.prompt_ids(list(texts.values()))):
             if len(prompt) + len(groups[i][j].ids) <= self.context:
                 taught[i][j] = prompt
         return taught

@@ -48,8 +48,8 @@ SETTINGS = {
     "Sampling": LIMITS | {"max_synthesis_tokens": 96},
     "Optimiser": {"steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096},
     "Keeping": {"eval_samples": 16, "save_every": 10},
-    "Evaluation": LIMITS,
-    "Filter": LIMITS,
+    "Measuring": LIMITS,
+    "Filtering": LIMITS,
 }
 
 # The recipe of the cold start (coldstart.py). Examples a step; in the first DRILL_SHARE of the steps, drills stand in

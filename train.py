@@ -3,6 +3,7 @@
     torchrun --standalone train.py                                    # the toy: on a CPU, in minutes
     torchrun --standalone --nproc-per-node 8 train.py --model PATH --data FILE.jsonl    # any transformers causal LM
     torchrun ... train.py --resume --out runs/NAME                    # go on where a run was stopped or killed
+    torchrun ... train.py --config runs/NAME/config.json --seed 1     # the same again, but for what is given
 
 One step, as README.md explains it:
 
@@ -41,9 +42,9 @@ import parallel
 import policy
 import toy
 from checkpoint import Run, lock, restore, unlock
-from grpo import GRPO, Tokens, k3_kl, sequence_coefficients
+from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
-from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of
+from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 
@@ -58,14 +59,16 @@ class Trainer:
 
     def __init__(self, settings: config.Training, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
         """Raises ValueError when a prompt does not fit."""
-        self.settings, self.model, self.tokenizer, self.problems = settings, model, tokenizer, problems
+        self.settings, self.model, self.tokenizer = settings, model, tokenizer
         task, selection, optimiser = settings.task, settings.selection, settings.optimiser
         self.objective = OBJECTIVES[settings.objective.algo](settings.objective, selection)
         self.weights_to_sample = parallel.WholeWeights(model, device)
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
-            reward=load_reward(task.reward), constructs=self.objective.constructs, anew=selection.full_reconstruction,
+            prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,
+            anew=selection.full_reconstruction, name=task.data,
         )  # fmt: skip
+        self.problems = self.actor.problems  # those that fit
         self.reference = None
         if settings.objective.kl:
             self.reference = sharded(policy.Policy(copy.deepcopy(model).requires_grad_(False)))
@@ -134,10 +137,15 @@ class Trainer:
 
         A token's coefficient is fixed by all rows, before the first backward: so neither micro-batches nor processes
         change the gradient. Rows without an advantage push nothing and are left out."""
-        lengths, over = ([batch.length[i] for i in some] for some in (rows, batch.of(ORIG, rows)))
         average, limit = self.settings.objective.average, self.settings.sampling.max_new_tokens
-        for i, coefficient in zip(rows, sequence_coefficients(lengths, average, limit, over).tolist()):
-            batch.coefficient[i] = coefficient
+        lengths, orig = [batch.length[i] for i in rows], batch.of(ORIG, rows)
+        over = orig
+        if average == "active":
+            over = [orig[i] for i in active([batch.advantage[i] for i in orig], [batch.rows[i].query for i in orig])]
+        left_out = {*orig} - {*over}
+        coefficients = sequence_coefficients(lengths, average, limit, [batch.length[i] for i in over])
+        for i, coefficient in zip(rows, coefficients.tolist()):
+            batch.coefficient[i] = 0.0 if i in left_out else coefficient
         needed = {REF} | ({ORIG} if self.reference else set())  # REF: its OTS weights are logged; ORIG: its KL
         pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
         for mine, together in self.micro_batches(batch, pushing):
@@ -210,7 +218,7 @@ class Trainer:
         """Held-out figures: sampled as in training, and pass@1 of the likeliest response (greedy)."""
         rank, size, actor = parallel.rank(), parallel.size(), self.actor
         mine, limit = problems[rank::size], self.settings.sampling.max_new_tokens
-        prompts = data.prompts_of(mine, self.tokenizer, actor.templates)
+        prompts = data.prompts_of(mine, self.tokenizer, actor.templates, **actor.chat)
         how = {"max_new_tokens": limit, "seed": actor.seed, "progress": "evaluation" if rank == 0 else ""}
 
         def figures(n: int, temperature: float) -> dict:
@@ -265,6 +273,8 @@ class Course:
         self.failed = 0  # steps in a row without a finite gradient
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
+        names = self.keeping.log if parallel.rank() == 0 else ()
+        self.trackers = metrics.Trackers(names, run, config.flat(s), done)
         self.bar = tqdm(total=self.steps, initial=done, desc=s.objective.algo, unit="step", disable=parallel.rank() > 0)
 
     def __enter__(self):
@@ -276,6 +286,7 @@ class Course:
             self.save()
             stopped = f"go on with --resume --out {self.run.folder}" if kind else f"{self.run.folder}/model"
             say(f"saved step {self.done}: {stopped}")
+        self.trackers.close()
         if kind is None and self.failed == MAX_FAILED:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
 
@@ -288,6 +299,7 @@ class Course:
         problems = [self.trainer.problems[q] for q in self.trainer.queries(self.done)]
         self.done += 1
         self.run.append("metrics.jsonl", [figures])
+        self.trackers.add("metrics.jsonl", figures)
         orig, ref = batch.of(ORIG), batch.of(REF)
         of_orig = [batch.rows[i] for i in orig], [batch.advantage[i] for i in orig]
         said = metrics.rollouts(*of_orig, problems, self.keeping.keep_rollouts)
@@ -322,18 +334,24 @@ class Course:
         """Measure the policy on the held-out problems, unless it was measured at this step."""
         known = parallel.gather(self.run.measured(self.done))[0]
         if self.held_out and not known:
-            self.run.append("evaluations.jsonl", [{"step": self.done} | self.trainer.evaluate(self.held_out)])
+            figures = {"step": self.done} | self.trainer.evaluate(self.held_out)
+            self.run.append("evaluations.jsonl", [figures])
+            self.trackers.add("evaluations.jsonl", figures)
 
 
 def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     """Load everything and check it together: the trainer, the run, held-out problems, and how many steps are done. What
     goes wrong here is about what the user gave."""
+    if "config" in given:
+        given = with_file(given)
     run = Run(given.get("out"), given.get("resume", False))
     given = config.take_over(config.Training, given, run.settings, run.folder)
+    nothing_forgotten(given)
     name, set_name = given.get("model", "toy"), given.get("data", "toy")
     problems = problems_of(set_name)
     measured = given.get("eval_data") or ("toy" if set_name == "toy" else None)
     held_out = problems_of(measured, held_out=True) if measured else []
+    given = prompted_as_made(given, toy.folder(name))
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
@@ -345,9 +363,31 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
             f"{toy.COLD_START} was made by another version of the toy: remove the folder, and it is made anew"
         )
     trainer = Trainer(settings, model, tokenizer, problems, parallel.device())
-    prompts = data.prompts_of(held_out, tokenizer, trainer.actor.templates)
+    held_out, prompts = trainer.actor.fitting(held_out, measured)
     trainer.actor.sampler.check(prompts, 1, settings.sampling.max_new_tokens)
     return trainer, run, held_out, begin(trainer, run, held_out)
+
+
+def with_file(given: dict) -> dict:
+    """What was given, and for the rest what the file of --config says. If another algorithm than the file's is given,
+    the file's ablations are left out that it does not have."""
+    if given.get("resume"):
+        raise ValueError("--resume goes on with the settings that the run was begun with: leave --config out")
+    filed = config.of_file(config.Training, given["config"])
+    algo = given.get("algo", filed.get("algo"))
+    if algo != filed.get("algo"):
+        filed = {n: value for n, value in filed.items() if n not in TAPO.ablations or n in OBJECTIVES[algo].ablations}
+    return filed | given
+
+
+def nothing_forgotten(given: dict):
+    """Raises ValueError where the toy would stand in for what was forgotten: a model of the user's own would learn the
+    toy's equations, or the toy's model English. Who means that says so."""
+    own = [name for name in ("model", "data", "eval_data") if given.get(name) not in (None, "toy")]
+    for name, what in (("model", "the model to train"), ("data", "the problems to train on")):
+        if own and name not in given:
+            said = f"{config.flag_of(own[0])} {given[own[0]]} needs --{name}, {what}"
+            raise ValueError(f"{said} (--{name} toy, if the toy's is meant)")
 
 
 def check(settings: config.Training):
@@ -372,8 +412,8 @@ def check(settings: config.Training):
 def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
     """Have the first process make the toy's cold start, if it is not there, once the settings are known to be good."""
     if parallel.rank() == 0:
-        constructs = OBJECTIVES[settings.objective.algo].constructs
-        Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, constructs=constructs)
+        how = {"prompting": settings.prompting, "constructs": OBJECTIVES[settings.objective.algo].constructs}
+        Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, **how)
         load_reward(settings.task.reward)
         if not (folder := Path(toy.COLD_START)).exists():
             lock(folder.with_suffix(".lock"))
@@ -388,12 +428,12 @@ def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
 def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     """Open the run's folder, or go on in it; returns how many steps are done."""
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
-    kept = config.flat(trainer.settings) | {"problems": data.digest(trainer.problems)}
+    kept, problems = config.flat(trainer.settings), data.digest(trainer.problems)
     if not task.resume:
         set_name = "toy" if task.data == "toy" else Path(task.data).stem
-        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept)
+        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept, problems)
         return 0
-    if run.settings.get("problems") != kept["problems"]:
+    if run.problems != problems:
         raise ValueError(f"the problems of {task.data} are not those that {run.folder} was begun with")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.weights_to_sample.refresh()
@@ -426,8 +466,7 @@ def main():
             rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
             if 0 in rows:  # unless somebody removed it
                 print(metrics.closing(rows[0], rows[steps]), flush=True)
-    algo = trainer.settings.objective.algo
-    say(metrics.next_steps(run.folder, algo, task.model, task.eval_data or task.data))
+    say(metrics.next_steps(run.folder, config.flat(trainer.settings)))
     unlock(run.folder / ".lock")
     parallel.stop()
 

@@ -16,7 +16,7 @@ import config
 import eval as evaluation
 import toy
 import train
-from config import ColdStart, Evaluation, Training, flag_of, flat, free, parts_of, read, settle, take_over
+from config import ColdStart, Evaluation, Training, flag_of, flat, free, of_file, parts_of, read, settle, take_over
 from grpo import AVERAGES
 from tapo import BASELINES
 from tools import zpd
@@ -71,7 +71,7 @@ def test_help_tells_every_flag_with_its_default(program, monkeypatch, capsys):
         assert one.metadata["help"] in entry and part.__doc__ in printed
         if one.name in on_the_toy and one.default is not None:
             assert f"(default: {on_the_toy[one.name]} on the toy, else {one.default})" in entry
-        elif one.default is not None and one.default is not MISSING and plain is not bool:
+        elif one.default not in (None, MISSING, ()) and plain is not bool:
             assert f"(default: {one.default})" in entry
         else:
             assert "on the toy, else" not in entry
@@ -111,6 +111,7 @@ def test_a_required_flag_that_is_missing_is_named(capsys):
 def test_choices_are_those_of_the_tables_that_are_chosen_from(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     choices = {flag: entry.split()[1] for flag, entry in entries.items() if entry.split()[1].startswith("{")}
+    assert choices.pop("--thinking") == "{on,off}" and choices.pop("--log") == "{tensorboard,wandb}"
     tables = {"--algo": train.OBJECTIVES, "--average": AVERAGES, "--ref-baseline": BASELINES}
     assert {flag: set(some.strip("{}").split(",")) for flag, some in choices.items()} == {
         flag: set(table) for flag, table in tables.items()
@@ -240,13 +241,82 @@ def test_settings_import_nothing_heavy_and_nothing_of_ours():
     assert printed == "['config']\n"
 
 
+# ------------------------------------------------------------------------------------------------ settings from a file
+
+
+def in_file(tmp_path, content):
+    (tmp_path / "some.json").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(tmp_path / "some.json")
+
+
+def test_a_run_s_settings_are_read_back_from_its_config_json(tmp_path):
+    settings = settle(
+        Training, {"lr": 0.5, "system": "Hi.", "chat_template": "{{ messages }}", "no_dae": True, "out": "x"}
+    )
+    checkpoint.begin(tmp_path / "config.json", flat(settings))
+    found = of_file(Training, str(tmp_path / "config.json"))
+    assert found.keys() == flat(settings).keys() - {"out", "resume", "config"}
+    assert settle(Training, found | {"out": "x"}) == settings
+    plain = {"k": 4, "temperature": 1, "resume": True, "out": "y", "reward": None}
+    assert of_file(Training, in_file(tmp_path, plain)) == {"k": 4, "temperature": 1, "reward": None}
+    (tmp_path / "wording.txt").write_text("Solve {question}\n")
+    wording = in_file(tmp_path, {"prompt_template": str(tmp_path / "wording.txt")})
+    assert of_file(Training, wording) == {"prompt_template": "Solve {question}"}  # a file's name does, too
+    assert of_file(Evaluation, in_file(tmp_path, {"data": ["a", "b"], "top_k": None})) == {
+        "data": ["a", "b"],
+        "top_k": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"kk": 8}, "there is no setting kk"),
+        ({"settings": {"algorithm": "grpo"}, "commit": "a"}, "there is no setting algorithm"),
+        ({"k": "8"}, 'k must be a whole number, not "8"'),
+        ({"k": 8.0}, "k must be a whole number, not 8.0"),
+        ({"k": True}, "k must be a whole number, not true"),
+        ({"k": None}, "k must be a whole number, not null"),
+        ({"lr": "1e-6"}, 'lr must be a number, not "1e-6"'),
+        ({"lr": False}, "lr must be a number, not false"),
+        ({"no_dae": 1}, "no_dae must be true or false, not 1"),
+        ({"model": ["m"]}, 'model must be a text, not ["m"]'),
+        ({"average": "tokens"}, 'average must be one of token, active, sequence, constant, not "tokens"'),
+        ({"thinking": True}, "thinking must be one of on, off, not true"),
+        ({"system": {"a": "\n" * 99}}, 'system must be a text, not {"a": "'),
+        ({"prompt_template": "nowhere.txt"}, "nowhere.txt cannot be read"),
+        ([], "holds no settings"), ("3", "holds no settings"), ({"settings": []}, "holds no settings"),
+        ("", "is no JSON"), ("{", "is no JSON"), ("[" * 100000, "is no JSON"),
+    ],
+)  # fmt: skip
+def test_what_a_file_cannot_say_is_refused_in_a_sentence_that_names_it(content, said, tmp_path):
+    with pytest.raises(ValueError, match=r"some\.json|nowhere\.txt") as refused:
+        of_file(Training, in_file(tmp_path, content))
+    assert said in str(refused.value) and "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_files_that_are_not_there_or_no_text(tmp_path):
+    (tmp_path / "bad.json").write_bytes(b"\xff")
+    for file, said in (("absent.json", "No such file"), (".", "Is a directory"), ("bad.json", "is no JSON")):
+        with pytest.raises(ValueError, match=said):
+            of_file(Training, str(tmp_path / file))
+
+
+@every_program
+def test_every_setting_refuses_what_is_not_its_kind(program, tmp_path):
+    for _, one, _ in flags_of(PROGRAMS[program]):
+        if one.name not in ("out", "resume", "config"):
+            with pytest.raises(ValueError, match=f": {one.name} must be "):
+                of_file(PROGRAMS[program], in_file(tmp_path, {one.name: {}}))
+
+
 # --------------------------------------------------------------------------------------- going on with what was begun
 
 
 def test_what_a_resumed_run_may_change():
     assert free(Training) == {
-        "out", "resume", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every", "save_every",
-        "save_minutes", "keep_saves", "keep_trajectories", "keep_rollouts",
+        "out", "resume", "config", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every",
+        "save_every", "save_minutes", "keep_saves", "keep_trajectories", "keep_rollouts", "log",
     }  # fmt: skip
 
 

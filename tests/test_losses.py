@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grpo import clipped_surrogate, group_advantages, k3_kl, sequence_coefficients
+from grpo import AVERAGES, active, clipped_surrogate, group_advantages, k3_kl, sequence_coefficients
 from tapo import ORIG, REF, SYN, one_group_advantages, ots_weights, reflective_advantages, select_candidates, tapo_loss
 
 SETTINGS = settings(max_examples=50, deadline=None, derandomize=True, database=None)
@@ -52,9 +52,9 @@ def random_sequences(rng, count):
     return sequences
 
 
-def ours(orig, ref, syn, average, max_tokens, lam, mu, clip_low, clip_high):
+def ours(orig, ref, syn, average, max_tokens, lam, mu, clip_low, clip_high, over=None):
     lengths = [len(s[0]) for s in orig + ref + syn]
-    coefficients = sequence_coefficients(lengths, average, max_tokens, over=lengths[: len(orig)])
+    coefficients = sequence_coefficients(lengths, average, max_tokens, over=over or lengths[: len(orig)])
     each = torch.tensor(lengths)
     loss, _ = tapo_loss(
         torch.cat([s[0] for s in orig + ref + syn]),
@@ -92,6 +92,40 @@ def test_loss_and_gradient_are_those_of_the_reference(average, counts, lam, mu):
     if lam == 0:
         grpo = plain_loss(orig, orig, average, 12, 0.2, 0.28, weighted=False)
         assert abs(loss.item() - grpo.item()) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("rewards", "left"),
+    [([[1, 0, 0], [1, 1, 1], [0, 1, 1]], [0, 2]), ([[0, 0], [1, 0]], [1]), ([[1, 0], [0, 1]], [0, 1])],
+)
+def test_active_is_the_mean_over_the_tokens_of_groups_with_an_advantage(rewards, left):
+    """One group after the other, in float64; G_ref and G_syn have the same denominator."""
+    rng = random.Random(str(rewards))
+    groups = [[(*s[:2], a, s[3]) for s, a in zip(random_sequences(rng, len(g)), plain_advantages(g))] for g in rewards]
+    ref, syn = random_sequences(rng, 3), random_sequences(rng, 2)
+    counted = [s for group in left for s in groups[group]]
+    expected = plain_loss(counted, counted, "token", 12, 0.2, 0.28, weighted=False)
+    expected = expected + 0.7 * plain_loss(ref, counted, "token", 12, 0.2, 0.28, weighted=True)
+    expected = expected + 0.2 * plain_loss(syn, counted, "token", 12, 0.2, 0.28, weighted=False)
+    orig, number = [s for group in groups for s in group], [q for q, group in enumerate(groups) for _ in group]
+    chosen = active([s[2] for s in orig], number)
+    assert [number[i] for i in chosen] == [q for q in left for _ in rewards[q]]
+    loss = ours(orig, ref, syn, "active", 12, 0.7, 0.2, 0.2, 0.28, over=[len(orig[i][0]) for i in chosen])
+    assert abs(loss.item() - expected.item()) < 1e-6
+    leaves = [s[0] for s in orig + ref + syn]
+    wanted = torch.autograd.grad(expected, leaves, allow_unused=True)
+    for leaf, mine, theirs in zip(leaves, torch.autograd.grad(loss, leaves), wanted):
+        assert (mine - (torch.zeros_like(leaf) if theirs is None else theirs)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+def test_no_average_divides_by_zero(average):
+    """Where no group has an advantage, `active` is over all of them."""
+    lengths, chosen = [3, 5, 2], active([0.0, 0.0, 0.0], [0, 0, 1])
+    assert chosen == [0, 1, 2]
+    table = sequence_coefficients(lengths, average, 9, [lengths[i] for i in chosen])
+    assert table.isfinite().all() and (table > 0).all()
+    assert average != "active" or torch.equal(table, sequence_coefficients(lengths, "token", 9))
 
 
 def test_clip_takes_the_gradient_only_on_the_side_that_gains():

@@ -93,6 +93,12 @@ def test_opsd_s_two_forwards(tmp_path):
     same(one, ranks(tmp_path, 2, "--algo", "opsd", "--micro-batch-tokens", "60"))
 
 
+def test_the_average_over_groups_with_an_advantage(tmp_path):
+    one = ranks(tmp_path, 1, "--average", "active", "--micro-batch-tokens", "100000")
+    same(one, ranks(tmp_path, 2, "--average", "active", "--micro-batch-tokens", "60"))
+    assert one["gradients"][0].norm() > 0
+
+
 def test_several_optimiser_steps_and_checkpointing(tmp_path):
     several = ("--epochs", "2", "--minibatches", "3", "--clip-low", "1e-3", "--clip-high", "1e-3")
     one = ranks(tmp_path, 1, *several, "--micro-batch-tokens", "100000")

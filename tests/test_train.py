@@ -67,7 +67,7 @@ def batch_of(orig, ref=NOTHING, syn=NOTHING, teachers=()) -> Batch:
     return Batch(orig[0], ref[0], syn[0], orig[1] + ref[1] + syn[1], teachers)
 
 
-@pytest.mark.parametrize("average", ["token", "sequence", "constant"])
+@pytest.mark.parametrize("average", ["token", "active", "sequence", "constant"])
 def test_the_update_s_gradient_is_that_of_the_equations(average):
     """Policy, OTS weights, both losses and the KL, one row at a time in float64 (invariant 1; temperature 0.8)."""
     flags_given = ["--average", average, "--lam", "0.6", "--mu", "0.2", "--kl", "0.3", "--temperature", "0.8"]
@@ -79,9 +79,12 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
     exact = copy.deepcopy(trainer.model).double()
     orig, ref, syn = made_up(9, False, 0), made_up(5, True, 1), made_up(4, False, 5)
 
+    counted = [r for r, a in zip(*orig) if a or average != "active"]  # each is a group of its own
+    assert (len(counted) < len(orig[0])) == (average == "active")
+
     def coefficient(row):
-        if average == "token":
-            return 1 / sum(len(r.ids) for r in orig[0])
+        if average in ("token", "active"):
+            return 1 / sum(len(r.ids) for r in counted)
         return 1 / len(orig[0]) / (len(row.ids) if average == "sequence" else 60)
 
     expected, losses = 0.0, [0.0, 0.0, 0.0]
@@ -93,7 +96,7 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
                 surrogate = surrogate * (logprobs + entropy).detach().exp().clamp(0.01, 10)
             losses[which] += coefficient(row) * surrogate.sum().item()
             expected = expected + (1.0, 0.6, 0.2)[which] * coefficient(row) * surrogate.sum()
-            if which == 0:
+            if which == 0 and any(row is r for r in counted):
                 reference, _ = logprobs_one_at_a_time(start, row.prompt, row.ids, 0.8)
                 difference = reference.detach() - logprobs
                 expected = expected + 0.3 * coefficient(row) * (difference.exp() - difference - 1).sum()
@@ -328,10 +331,29 @@ def test_bad_input_gets_one_sentence(real_path, tmp_path, monkeypatch, capsys):
     (broken / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:1000])
     assert "no model could be loaded" in says("--data", problems, "--model", broken)
     assert "--mu must be at least 0" in says("--data", problems, "--mu", -1)
+    assert f"--model {model} needs --data, the problems to train on (--data toy, if" in says()
     assert "holds no model" in says("--data", problems, "--model", tmp_path)
     assert "no model could be loaded" in says("--data", problems, "--model", "no/such-model-anywhere")
     assert "there is no folder" in says("--data", problems, "--model", tmp_path / "absent")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_forgotten_flag_is_refused_before_the_toy_stands_in(tmp_path, real_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where no cold start of the toy is
+    problems = real_path / "problems.jsonl"
+    for name in ("--data", "--eval-data"):
+        said = refused(monkeypatch, capsys, name, problems)
+        assert f"{name} {problems} needs --model, the model to train (--model toy, if the toy's is meant)" in said
+    assert "needs --data" in refused(monkeypatch, capsys, "--model", real_path / "model", "--eval-data", problems)
+    assert not list(tmp_path.iterdir())
+    policy.save(toy.model(), toy.tokenizer(), tmp_path / "a-toy")
+    for given in (["--data", "toy"], ["--model", "toy"], [], ["--model", "toy", "--data", problems]):
+        monkeypatch.setattr(train, "make_toy_coldstart", lambda *_: 1 / 0)  # all that comes before it was passed
+        monkeypatch.setattr("sys.argv", ["train.py", *map(str, given)])
+        with pytest.raises(ZeroDivisionError):
+            train.main()
+    sizes = ["--algo", "grpo", "--queries", 2, "--steps", 1, "--max-new-tokens", 5, "--eval-samples", 1]
+    run_train(monkeypatch, capsys, "--model", "a-toy", "--data", "toy", *sizes)
 
 
 def test_the_reward_is_a_file_of_the_user_s(real_path, tmp_path, monkeypatch, capsys):
@@ -362,6 +384,35 @@ def test_the_reward_is_a_file_of_the_user_s(real_path, tmp_path, monkeypatch, ca
     assert "it gave inf, not a finite number" in says("endless")
     assert "has no attribute 'absent'" in says("absent") and not (tmp_path / "absent").exists()
     assert "name a Python file that exists" in refused(monkeypatch, capsys, *given, "--reward", "nowhere.py:reward")
+
+
+def test_a_run_is_repeated_from_its_config_json(real_path, tmp_path, monkeypatch, capsys):
+    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
+    given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--steps", 1, "--queries", 3]
+    given += ["--n-neg", 2, "--max-new-tokens", 30, "--max-synthesis-tokens", 99, "--lr", 1e-3, "--no-dae"]
+    printed = run_train(monkeypatch, capsys, *given, "--out", one)
+    assert f"train.py --config {one}/config.json --algo grpo\n" in printed
+    assert f"train.py --config {one}/config.json --seed 1\n" in printed
+    file = ["--config", one / "config.json"]
+    run_train(monkeypatch, capsys, *file, "--out", two)
+    weights = [(run / "model" / "model.safetensors").read_bytes() for run in (one, two)]
+    assert weights[0] == weights[1]
+    first, second = (json.loads((run / "config.json").read_text())["settings"] for run in (one, two))
+    assert second == first | {"out": str(two), "config": str(one / "config.json")}
+
+    run_train(monkeypatch, capsys, *file, "--out", other, "--seed", 1, "--algo", "grpo", "--queries", 2)
+    kept = json.loads((other / "config.json").read_text())["settings"]
+    changed = {"out": str(other), "seed": 1, "algo": "grpo", "queries": 2, "no_dae": False}
+    assert kept == second | changed  # GRPO has no DAE to take away
+    (tmp_path / "some.json").write_text(json.dumps({"algo": "ppo", "model": "m"}))
+    assert "--algo ppo: there are" in refused(
+        monkeypatch, capsys, "--config", tmp_path / "some.json", "--model", real_path / "model", "--data", "toy"
+    )
+    assert "--model m needs --data" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
+    assert "leave --config out" in refused(monkeypatch, capsys, *file, "--resume", "--out", two)
+    assert "must be above 0" in refused(monkeypatch, capsys, *file, "--k", 0)
+    (tmp_path / "some.json").write_text('{"lr": NaN}')
+    assert "--lr must be above 0" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
 
 
 def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, capsys):
@@ -412,8 +463,8 @@ def test_a_stale_cold_start_is_noticed(tmp_path, monkeypatch, capsys):
 def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, two = Run(None), Run(None)
-    one.start("tapo-toy", {})
-    two.start("tapo-toy", {})
+    one.start("tapo-toy", {}, "")
+    two.start("tapo-toy", {}, "")
     assert (one.folder.name, two.folder.name) == ("tapo-toy-1", "tapo-toy-2")
 
 

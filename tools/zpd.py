@@ -10,6 +10,7 @@ kept.config.json keeps what they were made with.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -19,8 +20,8 @@ import data
 import parallel
 import policy
 import toy
-from config import MISSING, flag, reward_flag
-from rollouts import Reward, evaluate, load_reward, problems_of, templates_for
+from config import MISSING, Prompting, flag, reward_flag
+from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
 CHUNK = 64  # problems between two saves
@@ -28,7 +29,7 @@ FIELDS = {"problem": str, "answer": str, "n": int, "right": int, "accuracy": flo
 
 
 @dataclass(frozen=True)
-class Filter:
+class Filtering:
     """which problems to keep, by the accuracy of which model"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
@@ -49,9 +50,19 @@ class Filter:
             raise ValueError(f"--low {self.low} and --high {self.high} must be shares from 0 to 1, the lower first")
 
 
-def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filter, reward: Reward):
+class Filter(NamedTuple):
+    """The settings of this program."""
+
+    filtering: Filtering
+    prompting: Prompting
+
+
+def estimate(
+    sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filtering, reward: Reward,
+    templates: data.Templates, chat: dict,
+):  # fmt: skip
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, n, right and
-    accuracy."""
+    accuracy. The last two say how the model is prompted."""
     rows = checkpoint.read(file, FIELDS)
     done = {(row["problem"], row["answer"]) for row in rows}
     if file.exists():
@@ -61,7 +72,7 @@ def estimate(sampler: Sampler, tokenizer, problems: list[data.Problem], file: Pa
     with tqdm(total=len(todo), desc="estimating", unit="problem") as bar:
         for first in range(0, len(todo), CHUNK):
             chunk = todo[first : first + CHUNK]
-            prompts = data.prompts_of(chunk, tokenizer, templates_for(tokenizer))
+            prompts = data.prompts_of(chunk, tokenizer, templates, **chat)
             right = [0] * len(chunk)
             for response in evaluate(sampler, tokenizer, chunk, prompts, settings.n, reward, **sampling):
                 right[response.query] += response.correct
@@ -98,17 +109,22 @@ def filtered(given: dict) -> str:
         raise ValueError(f"{begun}, which tells how {estimates} was made, is missing: name another file with --out")
     path = toy.folder(given["model"])
     tokenizer = policy.load_tokenizer(path)
-    s = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
+    given = prompted_as_made(given, path)
+    settings = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
+    s, (templates, chat) = settings.filtering, prompting_of(tokenizer, settings.prompting)
     problems, reward = problems_of(s.data), load_reward(s.reward)
     model, _ = policy.load(path, parallel.device(), parallel.precision())
     sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=s.slots)
-    prompts = data.prompts_of(problems, tokenizer, templates_for(tokenizer))
+    prompts = data.prompts_of(problems, tokenizer, templates, **chat)
+    fits = prompts, s.max_new_tokens, model, settings.prompting, s.data
+    problems, prompts = fitting(problems, *fits)
     sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
-    made_with = config.flat(s) | {"weights": policy.fingerprint(model)}
-    moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text
+    made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
+    moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
+    moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
     checkpoint.lock(out.with_suffix(".lock"))
     checkpoint.begin(begun, made_with, moved)
-    estimate(sampler, tokenizer, problems, estimates, s, reward)
+    estimate(sampler, tokenizer, problems, estimates, s, reward, templates, chat)
     told = keep(estimates, out, problems, s.low, s.high)
     checkpoint.unlock(out.with_suffix(".lock"))
     return told
