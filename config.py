@@ -71,7 +71,8 @@ class Prompting:
     chat_template: str | None = flag(None, "a Jinja template in place of the tokeniser's; it is saved with the model",
         metavar="FILE", type=text)
     prompt_template: str | None = flag(None, "the wording around a question: a file, or a text itself, with {question} "
-        "in it (default: data.TEMPLATES)", metavar="FILE", type=text)
+        "in it; a run keeps the text, whatever becomes of the file (default: data.TEMPLATES)", metavar="FILE",
+        type=text)
     drop_long_prompts: bool = flag(False, "leave out the problems whose prompt does not fit the model's context beside "
         "the limit of a response; without it one such problem is refused")
 
