@@ -65,14 +65,15 @@ def text(given: str) -> str:
 
 @dataclass(frozen=True)
 class Prompting:
-    """how the model is prompted; by default as the run that made it was (rollouts.prompting_of)"""
+    """how the model is prompted, in all programs; by default as the run was that made it"""
 
     system: str | None = flag(None, "a system message (default: none)", metavar="TEXT")
     thinking: str | None = flag(None, "enable_thinking of the chat template (default: its own)", choices=("on", "off"))
     chat_template: str | None = flag(None, "a Jinja template in place of the tokeniser's; it is saved with the model",
         metavar="FILE", type=text)
-    prompt_template: str | None = flag(None, "the wording around a question, a text with {question} in it (default: "
-        "data.TEMPLATES)", metavar="FILE", type=text)
+    prompt_template: str | None = flag(None, "the wording around a question: a file, or a text itself, with {question} "
+        "in it; a run keeps the text, whatever becomes of the file (default: data.TEMPLATES)", metavar="FILE",
+        type=text)
     drop_long_prompts: bool = flag(False, "leave out the problems whose prompt does not fit the model's context beside "
         "the limit of a response; without it one such problem is refused")
 

@@ -1,6 +1,7 @@
 """How a model is prompted is the same in training, cold start, filter and evaluation, and a run remembers it."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,25 @@ def test_an_evaluation_prompts_as_the_run_did(begin, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{")
     code, said = begin("eval", "-n", 1, *SIZES, "--out", "no", model="best")
     assert code == 2 and "run/config.json cannot be read" in said
+
+
+def test_the_printed_command_samples_the_very_responses_of_training(begin, real_path, tmp_path):
+    """Although the generation config of the model says otherwise."""
+    model = policy.load_model(str(real_path / "model"))
+    model.generation_config.update(do_sample=True, temperature=0.2, top_p=0.5, top_k=2)
+    policy.save(model, policy.load_tokenizer(str(real_path / "model")), tmp_path / "start")
+    prompted, problems = ["--prompt-template", "{question} Reason step by step."], real_path / "problems.jsonl"
+    measured = ["--eval-data", f"mine={problems}", "--eval-samples", 8, "--temperature", 1.3, "--lr", 1e-9]
+    code, said = begin("train", *RUN, *measured, "--out", "a run", *prompted, model=tmp_path / "start")
+    assert code == 0, said
+    command = shlex.split(next(line for line in said.splitlines() if line.startswith("sample again"))[15:])
+    assert command[1:6] == ["eval.py", "--model", "a run/model", "--data", f"mine={problems}"]
+    code, said = begin("eval", *command[2:], "-n", 8, "--out", "again", model=None)
+    assert code == 0, said
+    figures = json.loads((tmp_path / "again" / "summary.json").read_text())["figures"]["mine"]
+    [_, after] = map(json.loads, (tmp_path / "a run" / "evaluations.jsonl").open())
+    assert figures["tokens"] == after["tokens"] and figures["cut"] == after["cut"] < 1
+    assert figures["pass@1"] == after["pass@1"]
 
 
 def test_a_changed_text_is_noticed_when_a_run_goes_on(begin, tmp_path):
