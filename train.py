@@ -47,6 +47,7 @@ from opsd import OPSD
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
+from tools.trackers import Trackers
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
 MOST_RESPONSES = 2**20  # a step; more is a slip of the keyboard
@@ -274,7 +275,7 @@ class Course:
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
         names = self.keeping.log if parallel.rank() == 0 else ()
-        self.trackers = metrics.Trackers(names, run, config.flat(s), done)
+        self.trackers = Trackers(names, run, config.flat(s), done)
         self.bar = tqdm(total=self.steps, initial=done, desc=s.objective.algo, unit="step", disable=parallel.rank() > 0)
 
     def __enter__(self):

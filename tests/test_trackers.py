@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 import config
-import metrics
 import parallel
 import train
+from tools import trackers
 
 SIZES = ["--algo", "grpo", "--queries", 2, "--max-new-tokens", 20, "--lr", 1e-3, "--eval-samples", 1, "--save-every", 9]
 
@@ -42,7 +42,7 @@ def logged(run):
     found = {}
     for name in ("metrics.jsonl", "evaluations.jsonl"):
         for row in map(json.loads, (run / name).open()):
-            numbers, step = metrics.numbers_of(name, row)
+            numbers, step = trackers.numbers_of(name, row)
             found.setdefault(step, {}).update(numbers)
     return found
 
@@ -129,8 +129,8 @@ def test_a_tracker_that_comes_later_gets_what_was_logged_before(begin, tmp_path,
 def test_numbers_of_a_row():
     row = {"step": 3, "accuracy": 0.5, "kl": None, "outcomes": {"kept": 2, "cut": 0}, "note": "text", "flag": True}
     numbers = {"training/accuracy": 0.5, "training/outcomes/kept": 2, "training/outcomes/cut": 0}
-    assert metrics.numbers_of("metrics.jsonl", row) == (numbers, 3)
-    assert metrics.numbers_of("evaluations.jsonl", {"step": 0, "pass@1": 1.0}) == ({"held-out/pass@1": 1.0}, 0)
+    assert trackers.numbers_of("metrics.jsonl", row) == (numbers, 3)
+    assert trackers.numbers_of("evaluations.jsonl", {"step": 0, "pass@1": 1.0}) == ({"held-out/pass@1": 1.0}, 0)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb"])
@@ -165,8 +165,8 @@ class Fake:
 def test_a_tracker_never_stops_a_run(begin, tmp_path, monkeypatch, fails_at):
     """Neither at its start nor at a step nor at its end; the other one goes on."""
     broken, sound = type("Broken", (Fake,), {"fails_at": fails_at, "told": []}), type("Sound", (Fake,), {"told": []})
-    monkeypatch.setattr(metrics, "TensorBoard", broken)
-    monkeypatch.setattr(metrics, "WeightsAndBiases", sound)
+    monkeypatch.setattr(trackers, "TensorBoard", broken)
+    monkeypatch.setattr(trackers, "WeightsAndBiases", sound)
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: SimpleNamespace(origin="here"))
     code, said = begin("--steps", 2, "--out", "run", "--log", "tensorboard", "--log", "wandb")
     assert code == 0 and "saved step 2" in said
@@ -182,7 +182,7 @@ def test_a_tracker_never_stops_a_run(begin, tmp_path, monkeypatch, fails_at):
 
 def test_only_the_first_process_tracks(monkeypatch, tmp_path):
     begun = []
-    monkeypatch.setattr(metrics, "TensorBoard", type("Seen", (Fake,), {"told": begun}))
+    monkeypatch.setattr(trackers, "TensorBoard", type("Seen", (Fake,), {"told": begun}))
     settings = config.Training(
         *(part() for part in config.parts_of(config.Training).values() if part is not config.Keeping),
         config.Keeping(log=("tensorboard",)),
