@@ -352,28 +352,32 @@ def settle(kind: type, given: dict, otherwise: dict | None = None):
         made[name] = part(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
         hints = get_type_hints(part)
         for one in fields(part):
-            _check(one, hints[one.name], getattr(made[name], one.name))
+            _check(one, hints[one.name], getattr(made[name], one.name), flag_of(one.name))
     settings = kind(**made) if "" not in made else made[""]
     for part in (*made.values(), settings):
         getattr(part, "check", lambda: None)()
     return settings
 
 
-def _check(one, hint, value):
-    """A value is of its field's type (a file that was edited may hold any), and a number is finite, and above 0 unless
-    its flag says that it may be 0."""
-    kinds = (tuple,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
-    kind = next(k for k in kinds if k is not type(None))
-    allowed = {*kinds} | ({int} if kind is float else set())
-    if type(value) not in allowed and value is not MISSING:
-        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "a list"}
-        raise ValueError(f"{flag_of(one.name)} must be {names[kind]}, not {value!r}")
-    if type(value) in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
-        least = "at least" if one.metadata["zero"] else "above"
-        raise ValueError(f"{flag_of(one.name)} must be {least} 0 and finite, not {value}")
-
-
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def _check(one, hint, value, place: str):
+    """A value is of its setting's kind, which a file may break; one of the choices, where there are some; and a number
+    is finite, and above 0 unless its flag says that it may be 0. Raises ValueError, the sentence begun with `place`."""
+    [plain] = {*(get_args(hint) or (hint,))} - {type(None), Ellipsis}
+    if value is MISSING or (value is None and one.default is None):
+        return
+    many, listed = get_origin(hint) is tuple, isinstance(value, (list, tuple))
+    choices, kinds = one.metadata["more"].get("choices"), (int, float) if plain is float else (plain,)
+    right = all(type(v) in kinds and (not choices or v in choices) for v in (value if listed else [value]))
+    if listed != many or not right:
+        wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
+        raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
+    if plain in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
+        raise ValueError(f"{place} must be {'at least' if one.metadata['zero'] else 'above'} 0 and finite, not {value}")
+
+
 OF_ONE_RUN = ("out", "resume", "config")  # settings that no other run takes over
 
 
@@ -400,20 +404,9 @@ def typed(kind: type, values: dict, where) -> dict:
     for name in values:
         if name not in known:
             raise ValueError(f"{where}: there is no setting {shown(name)}")
-    return {name: _typed(*known[name], value, f"{where}: {name}") for name, value in values.items()}
-
-
-def _typed(one, hint, value, place: str):
-    [plain] = {*(get_args(hint) or (hint,))} - {type(None), Ellipsis}
-    many, choices = get_origin(hint) is tuple, one.metadata["more"].get("choices")
-    if value is None and one.default is None:
-        return None
-    values, kinds = value if isinstance(value, list) else [value], (int, float) if plain is float else (plain,)
-    right = isinstance(value, list) == many and all(type(v) in kinds and (not choices or v in choices) for v in values)
-    if not right:
-        wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
-        raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
-    return text(value) if one.metadata["more"].get("type") is text else value
+        _check(*known[name], values[name], f"{where}: {name}")
+    texts = {name for name, (one, _) in known.items() if one.metadata["more"].get("type") is text}
+    return {name: text(value) if name in texts and value else value for name, value in values.items()}
 
 
 def flat(settings) -> dict:

@@ -311,8 +311,8 @@ def test_a_million_problems_are_shuffled_once_an_epoch(monkeypatch):
 @pytest.mark.parametrize(
     ("stored", "said"),
     [
-        ({"steps": "2"}, "--steps must be a whole number, not '2'"),
-        ({"lr": None}, "--lr must be a number, not None"),
+        ({"steps": "2"}, '--steps must be a whole number, not "2"'),
+        ({"lr": None}, "--lr must be a number, not null"),
         ({"no_ots": 1}, "--no-ots must be true or false, not 1"),
         ({"out": 3}, "--out must be a text, not 3"),
         ({"seed": 10**23}, "--seed must be at least 0 and finite"),

@@ -1,1 +1,1 @@
-"""Programs beside the concept, started as `python -m tools.NAME` in the repository: zpd, report, compare, rescore, grade."""
+"""Programs beside the concept, started as `python -m tools.NAME`: zpd, report, compare, rescore, grade."""
