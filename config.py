@@ -56,7 +56,7 @@ def text(given: str) -> str:
         return Path(given).read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise Unreadable(f"{given} cannot be read: {reason}") from None
+        raise Unreadable(f"{shown(given)} cannot be read: {reason}") from None
 
 
 # fmt: off
@@ -79,6 +79,9 @@ class Prompting:
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
+        for name in ("system", "chat_template", "prompt_template"):
+            if any("\ud800" <= c <= "\udfff" for c in getattr(self, name) or ""):  # of bytes that are no UTF-8
+                raise ValueError(f"{flag_of(name)} is no UTF-8 text")
         if self.chat_template is not None and "messages" not in self.chat_template:
             raise ValueError("--chat-template does not mention messages, so it is no chat template")
         if self.prompt_template is not None and "{question}" not in self.prompt_template:

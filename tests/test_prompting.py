@@ -202,6 +202,8 @@ def test_what_cannot_be_is_one_sentence(begin, tmp_path, program):
         (["--chat-template", "plain.txt"], "--chat-template does not mention messages"),
         (["--chat-template", "open.txt"], "the chat template cannot be used"),
         (["--system", "Be kind."], "knows no system message"),
+        (["--system", "Be \udcff."], "--system is no UTF-8 text"),
+        (["--prompt-template", "x" * 999], "x... (999 characters) cannot be read: File name too long"),
         (["--thinking", "off"], "knows no enable_thinking"),
     ]:
         code, said = begin(program, "--out", "new.jsonl", *SIZES, *flags)
