@@ -121,4 +121,4 @@ def test_settings_files_of_any_content(tmp_path):
         except ValueError as error:
             assert config.flag_of(name) in str(error)
         else:
-            assert config.flat(settled)[name] == (() if value == [] else value)
+            assert json.loads(json.dumps(config.flat(settled)[name])) == value

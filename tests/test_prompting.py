@@ -135,6 +135,23 @@ def test_the_printed_command_samples_the_very_responses_of_training(begin, real_
     assert figures["pass@1"] == after["pass@1"]
 
 
+@pytest.mark.parametrize("program", ["train", "eval", "zpd"])
+def test_what_is_measured_is_prompted_so_too(begin, real_path, monkeypatch, program):
+    asked, tokenizer = [], policy.load_tokenizer(str(real_path / "model"))
+    real = PROGRAMS[program].evaluate
+
+    def evaluate(sampler, tokenizer, problems, prompts, *more, **named):
+        asked.extend(prompts)
+        return real(sampler, tokenizer, problems, prompts, *more, **named)
+
+    monkeypatch.setattr(PROGRAMS[program], "evaluate", evaluate)
+    given = [*RUN, "--eval-data", real_path / "problems.jsonl"] if program == "train" else ["-n", 1, *SIZES]
+    assert begin(program, *given, "--out", "new.jsonl", *PROMPTED)[0] == 0
+    before, after = RENDERED.split("{question}")
+    assert len(asked) >= 3
+    assert all(spelt(tokenizer, p).startswith(before) and spelt(tokenizer, p).endswith(after) for p in asked)
+
+
 def test_a_changed_text_is_noticed_when_a_run_goes_on(begin, tmp_path):
     assert begin("train", *RUN, "--out", "run", *PROMPTED)[0] == 0
     go_on = ["--resume", "--out", "run", "--steps", 2]
