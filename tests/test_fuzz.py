@@ -13,7 +13,7 @@ import config
 import eval as evaluation
 import toy
 import train
-from tools import zpd
+from tools import report, zpd
 
 SIZES = {"queries": 3, "n_neg": 2, "max_new_tokens": 30, "max_synthesis_tokens": 99, "steps": 2}
 OTHERS = (None, 0, -1, 1.5, "x", [], {}, True, 10**30)
@@ -81,6 +81,21 @@ def test_a_run_goes_on_or_says_why_not(finished, tmp_path):
         "state.json", "optimizer.safetensors", "model/model.safetensors", "model/config.json",
     ))]  # fmt: skip
     survives(finished, files, lambda run: train.set_up({"resume": True, "out": str(run), "steps": 3}), tmp_path / "run")
+
+
+def test_a_report_shows_a_run_or_says_why_not(finished, tmp_path, monkeypatch, capsys):
+    def show(run):
+        for more in ([], ["--page", str(tmp_path / "page.html")]):
+            monkeypatch.setattr("sys.argv", ["report", str(run), *more])
+            try:
+                report.main()
+            except SystemExit as refused:
+                assert refused.code == 2
+                raise ValueError(capsys.readouterr().err.strip()) from None
+        capsys.readouterr()
+
+    files = ["config.json", "metrics.jsonl", "rollouts.jsonl", "trajectories.jsonl"]
+    survives(finished, files, show, tmp_path / "run")
 
 
 def test_an_evaluation_goes_on_or_says_why_not(toy_path, monkeypatch, tmp_path):  # noqa: F811

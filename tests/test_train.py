@@ -412,7 +412,7 @@ def test_a_run_is_repeated_from_its_config_json(real_path, tmp_path, monkeypatch
     assert "leave --config out" in refused(monkeypatch, capsys, *file, "--resume", "--out", two)
     assert "must be above 0" in refused(monkeypatch, capsys, *file, "--k", 0)
     (tmp_path / "some.json").write_text('{"lr": NaN}')
-    assert "--lr must be above 0" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
+    assert "some.json: lr must be above 0" in refused(monkeypatch, capsys, "--config", tmp_path / "some.json")
 
 
 def test_another_run_is_never_overwritten(real_path, tmp_path, monkeypatch, capsys):

@@ -18,6 +18,12 @@ from tools.curves import Course, draw
 from tools.page import BEGINNING, END, LONG, page, split_turn, verdict
 
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # change the direction of all that follows
+NUMBER = (int, float)
+# What a row of rollouts.jsonl and of trajectories.jsonl has to hold to be shown; a kept one holds more.
+ROLLOUT = {"step": int, "question": str, "answer": str, "text": str, "reward": NUMBER, "correct": bool}
+ROLLOUT |= {"reflects": bool, "advantage": NUMBER, "tokens": int, "finished": bool}
+CONSTRUCTION = {"step": int} | dict.fromkeys("question outcome wrong right analysis prefix turn".split(), str)
+KEPT = {"reward": NUMBER, "advantage": NUMBER, "kept_tokens": int, "tokens": list, "ots_weights": list}
 COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
 COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
 CURVES = ("step", "accuracy", "reflecting", "kept", "tried", "ots_weight", "entropy", "grad_norm", "gap_max")
@@ -86,7 +92,18 @@ def _mean(values: list[float]) -> str:
 
 
 def _number(value) -> str:
-    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.3g}"
+    return "-" if not isinstance(value, NUMBER) else str(value) if isinstance(value, int) else f"{value:.3g}"
+
+
+def _whole(row: dict) -> bool:
+    """Whether a kept construction has all that is shown of it."""
+    typed = all(isinstance(row.get(name), kind) for name, kind in KEPT.items())
+    return (
+        typed
+        and len(row["tokens"]) == len(row["ots_weights"])
+        and all(isinstance(token, str) for token in row["tokens"])
+        and all(isinstance(weight, NUMBER) for weight in row["ots_weights"])
+    )
 
 
 def load(folder: str) -> tuple[Course, list[dict], list[dict]]:
@@ -96,10 +113,15 @@ def load(folder: str) -> tuple[Course, list[dict], list[dict]]:
         raise ValueError(f"{folder} holds no metrics.jsonl: name the folder of a run, once its first step is done")
     kept = path / "config.json"
     settings = checkpoint.begun(kept) if kept.is_file() else {}
-    metrics = checkpoint.read(path / "metrics.jsonl")
+    metrics = checkpoint.read(path / "metrics.jsonl", {"step": int})
     if not metrics:
         raise ValueError(f"{folder}/metrics.jsonl holds no step yet")
-    rollouts, constructions = (checkpoint.read(path / name) for name in ("rollouts.jsonl", "trajectories.jsonl"))
+    rollouts = checkpoint.read(path / "rollouts.jsonl", ROLLOUT)
+    constructions = checkpoint.read(path / "trajectories.jsonl", CONSTRUCTION)
+    for row in constructions:
+        wrong = row["outcome"] not in OUTCOMES or (row["outcome"] == "kept" and not _whole(row))
+        if wrong:
+            raise ValueError(f"{path / 'trajectories.jsonl'}: a row of step {row['step']} is no construction of a run")
     return Course(folder, settings, metrics), rollouts, constructions
 
 
