@@ -22,14 +22,18 @@ import gzip
 import io
 import json
 import math
+import os
 import random
 import sys
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
 
 import reflect
 
@@ -89,12 +93,14 @@ def load(name: str) -> list[Problem]:
     """The problems of a set, named as the module's docstring says. Raises ValueError with one sentence: where the set
     could not be found, or which row of which file cannot be used, and why. Repeated questions are counted on stderr."""
     problems = []
-    for file, shown in _files(name):
-        for place, row in _rows(file, shown):
-            try:
-                problems.append(_problem(row))
-            except ValueError as error:
-                raise ValueError(f"{shown}, {place}: {error}") from None
+    with _bar(f"reading {name}", "row") as bar:
+        for file, shown in _files(name):
+            for place, row in _rows(file, shown):
+                try:
+                    problems.append(_problem(row))
+                except ValueError as error:
+                    raise ValueError(f"{shown}, {place}: {error}") from None
+                bar.update()
     if not problems:
         raise ValueError(f"{name} holds no problems")
     _report_repeats(name, problems)
@@ -239,9 +245,19 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, object]]:
         rows = _json(text, shown)
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
     else:
-        for number, line in enumerate(text.split("\n"), 1):
+        del content  # of a big file, nothing is kept twice
+        for number, line in enumerate(_lines(text), 1):
             if line.strip():
                 yield f"line {number}", _json(line, f"{shown}, line {number}", "one object a line, or an array of them")
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text, one at a time; only a line feed ends one."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _unzip(content: bytes, shown: str) -> bytes:
@@ -341,10 +357,10 @@ def unwrap(text: str) -> str:
 
 def _report_repeats(name: str, problems: list[Problem]):
     """Say on stderr how many rows repeat an earlier question, spaces aside, and how many of them change its answer."""
-    answers: dict[str, str] = {}
+    answers: dict[int, str] = {}  # by the question's hash: of a million questions none is kept twice
     repeats = others = 0
     for problem in problems:
-        question = " ".join(problem.question.split())
+        question = hash(" ".join(problem.question.split()))
         repeats += question in answers
         others += answers.setdefault(question, problem.answer) != problem.answer
     if repeats:
@@ -354,7 +370,10 @@ def _report_repeats(name: str, problems: list[Problem]):
 
 def digest(problems: list[Problem]) -> str:
     """Eight bytes that tell problem sets apart, as hex."""
-    return blake2b(repr(problems).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    hashed = blake2b(digest_size=8)
+    for problem in problems:  # a million of them as one text would take a gigabyte
+        hashed.update(repr(problem).encode("utf-8", "replace"))
+    return hashed.hexdigest()
 
 
 def queries_of_step(problems: int, queries: int, seed: int, step: int) -> list[int]:
@@ -373,9 +392,43 @@ def _order(problems: int, seed: int, epoch: int) -> list[int]:
 # -------------------------------------------------------------------------------------------------------------- prompts
 
 
-def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat) -> list[list[int]]:
+class Prompts(Sequence):
+    """Many prompts in little memory: their ids one after the other, 4 bytes each. One that is asked for is a list."""
+
+    def __init__(self, prompts: Iterable[list[int]] = ()):
+        self.ids, self.ends = array("i"), array("q", [0])
+        self.extend(prompts)
+
+    def extend(self, prompts: Iterable[list[int]]):
+        """Add some."""
+        for ids in prompts:
+            self.ids.extend(ids)
+            self.ends.append(len(self.ids))
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, i: int) -> list[int]:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.ids[self.ends[i] : self.ends[i + 1]].tolist()
+
+
+def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat) -> Prompts:
     """The ids of each problem's plain prompt. `chat` goes to `prompt_ids`."""
-    return prompt_ids(tokenizer, [templates.plain.format(question=p.question) for p in problems], **chat)
+    made = Prompts()
+    with _bar("tokenising", "problem", len(problems)) as bar:
+        for start in range(0, len(problems), 1024):
+            texts = [templates.plain.format(question=p.question) for p in problems[start : start + 1024]]
+            made.extend(prompt_ids(tokenizer, texts, **chat))
+            bar.update(len(texts))
+    return made
+
+
+def _bar(what: str, unit: str, total: int | None = None) -> tqdm:
+    """A progress bar for what may take long, once for all processes."""
+    other = os.environ.get("RANK", "0") != "0"
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=3, leave=False, disable=other)
 
 
 def prompt_ids(tokenizer, texts: list[str], *, system: str | None = None, **template) -> list[list[int]]:

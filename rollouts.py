@@ -216,7 +216,7 @@ def fitting(
     if parallel.rank() == 0:
         print(f"{name}: dropped {fits.count(False)} of {len(fits)} problems: {told}; {beside}", file=sys.stderr)
     kept = [i for i, fit in enumerate(fits) if fit]
-    return [problems[i] for i in kept], [prompts[i] for i in kept]
+    return [problems[i] for i in kept], data.Prompts(prompts[i] for i in kept)
 
 
 def made_with(model: str) -> tuple[dict, Path | None]:

@@ -312,3 +312,14 @@ def test_a_prompt_begins_once():
             tokenizer.chat_template = None if start is None else start + "{{ messages[0].content + '\n' }}"
             begins = bool(before if start is None else start)
             assert prompt_ids(tokenizer, ["1+1?"]) == [[bos] * begins + plain]
+
+
+def test_prompts_are_kept_small_and_given_as_lists():
+    problems = [Problem(f"What is {i} + {i}?", str(2 * i)) for i in range(2500)]  # more than are tokenised at once
+    tokenizer = make_tokenizer([problems[7].question], vocab=400)
+    prompts = data.prompts_of(problems, tokenizer, data.TEMPLATES)
+    texts = [data.TEMPLATES.plain.format(question=p.question) for p in problems]
+    assert list(prompts) == prompt_ids(tokenizer, texts) and len(prompts) == 2500
+    assert prompts.ids.itemsize == 4 and len(data.Prompts()) == 0
+    with pytest.raises(IndexError):
+        prompts[2500]
