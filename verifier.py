@@ -46,6 +46,7 @@ What is policy, not mathematics, and why:
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import (
     MAX_EMAX,
     MIN_EMIN,
@@ -254,8 +255,8 @@ def _joint(gap: str) -> str:
     """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
     words = "".join(c if c.isalpha() else " " for c in gap).split()
     words = [word for word in words if word not in JOINTS] or ["and"]
-    apart = len(gap) > 40 or words not in (["and"], ["or"]) or any(c in "=+*/^_<>.:" for c in gap)
-    return "" if apart else words[0]
+    joined = len(gap) <= 40 and words in (["and"], ["or"]) and not any(c in "=+*/^_<>.:" for c in gap)
+    return words[0] if joined else ""
 
 
 def _run(text: str, spans: list[Span]) -> Run:
@@ -351,8 +352,7 @@ def _statement(text: str, work: Work, depth: int = 0) -> Run:
         return [head]  # the most frequent ones soon
     text = text.lstrip(" :*=#\n\t_：")
     text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
-    while text[:14].lower().startswith(FILLERS):
-        filler = next(word for word in FILLERS if text[:14].lower().startswith(word))
+    while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
         text = text[len(filler) :].lstrip(" :*_`\"'\n")
     formulas = _formulas(text, work) if "$" in text or "\\" in text else []
     if formulas and formulas[0][0] == 0:
@@ -451,10 +451,8 @@ def _number_in(text: str, end: int) -> tuple[int, int, str]:
             words[-1] = "*"  # 4 x 5 = 20
     while len(run) > 1 and run[0] in ("=", "+", "*", "/", "or"):
         del run[0]
-    start = len(line + after)
-    for word in reversed(run):
-        start = max(0, (line + after).rfind(word if word != "*" else "", 0, start))
-    return end - len(line) + start, end, " ".join(run).strip(" .,;:*!?#`\"'_")
+    value = " ".join(run)
+    return end + len(after) - len(value), end, value.strip(" .,;:*!?#`\"'_")
 
 
 # ---------------------------------------------------------------------------------------------------------- the scanner
@@ -539,7 +537,7 @@ def scan(text: str, grouped: bool = True) -> list[str]:
         if c in SPACES:
             i += 1
         elif c in DIGITS or (c == "." and s[i + 1] in DIGITS):
-            token, i, loose = _number(s, i, grouped and not brackets and i >= loose, loose)
+            token, i, loose = _number(s, i, grouped and not brackets, loose)
             split = len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal()
             out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
         elif c == "\\":
@@ -571,22 +569,15 @@ def scan(text: str, grouped: bool = True) -> list[str]:
 
 def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
     """The number at `i`, the index after it, and the index up to which commas separate numbers."""
-    j = _digits(s, i)
-    token = s[i:j]
-    if group and s[j] == "," and 0 < j - i < 4:
-        k = j
-        while s[k] in DIGITS or (s[k] == "," and s[k + 1] in DIGITS):
-            k += 1
-        groups = s[i:k].split(",")
-        if token[0] != "0" and all(len(part) == 3 for part in groups[1:]):
-            token, j = "".join(groups), k
-        else:
-            loose = k
-    while token and s[j] in "\1\\ ":  # 1{,}234, 1\,234, 1 234
-        k = j + (2 if s[j : j + 2] in ("\\,", "\1 ") else s[j] == "\1" or (s[j] == " " and group))
-        if k == j or not DIGITS.issuperset(s[k : k + 3]) or s[k + 3] in DIGITS:
-            break
-        token, j = token + s[k : k + 3], k + 3
+    j = k = _digits(s, i)
+    token, parts = s[i:j], []
+    marks = ("\1 ", "\1", "\\,", *(", " if group else "")) if j > i >= loose else ()
+    while (mark := next((mark for mark in marks if s.startswith(mark, k)), "")) and s[k + len(mark)] in DIGITS:
+        start, k = k + len(mark), _digits(s, k + len(mark))
+        parts.append(s[start:k])
+    if token[:1] != "0" and j - i < 4 and all(len(part) == 3 for part in parts):
+        token, j = token + "".join(parts), k
+    loose = max(loose, k * (k > j))
     if s[j] == "." and (s[j + 1] in DIGITS or s[j + 1 : j + 3] in ("\\o", "\\b", "\\d") or s[j + 1] == "("):
         k = _digits(s, j + 1)
         token, j = token + s[j:k], k
@@ -1075,10 +1066,8 @@ class Parser(Builder):
 
     def atom(self) -> Node:
         self.enter()
-        token = self.token
-        _refuse(not token, "ends too soon")
-        self.next()
-        if token[0] in DIGITS or (token[0] == "." and token[1:2] in DIGITS):
+        token = self.next()
+        if token[:1] in DIGITS or (token[:1] == "." and token[1:2] in DIGITS):
             node = self.number(token)
         elif token in CONSTANTS:
             node = token
@@ -1087,7 +1076,7 @@ class Parser(Builder):
             while self.token == "'":
                 node += self.next()
         else:
-            _refuse(token not in ATOMS, f"{token!r} is no mathematics here")
+            _refuse(token not in ATOMS, f"{token or 'the end'!r} is no mathematics here")
             node = ATOMS[token](self, token)
         self.depth -= 1
         return node
@@ -1142,8 +1131,8 @@ class Parser(Builder):
         if following == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
-            if not token.isdecimal() or not base.isdecimal() or not int(max(token)) < int(base[:3]) < 37:
-                raise Unread("no number in a base")
+            fits = token.isdecimal() and base.isdecimal() and int(max(token)) < int(base[:3]) < 37
+            _refuse(not fits, "no number in a base")
             return ("based", (token.lstrip("0"), base))
         value = self.literal(token)
         if "." in token and (following == "\\overline" or (following == "(" and token[-1] == ".")):
@@ -1178,7 +1167,6 @@ class Parser(Builder):
         return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
-        """A value in brackets, a tuple or interval, a set, or x > 2 of \\\\{x : x > 2\\\\}."""
         closers, bars, self.bars = BRACKETS[opener], self.bars, 0
         signs, choice = self.signs, self.choice
         if opener == "\\{" and self.tokens[self.at + 1] in ("|", ":"):
@@ -1300,8 +1288,6 @@ def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) 
     """The value of tokens as a tree, if need be without words before it, a condition after it, or sides that cannot be
     read; a text node with the reason where they have none. `natural` takes a logarithm without a base to base e."""
     try:
-        if len(tokens) == 1 and tokens[0][0] in DIGITS:
-            return Builder(work).literal(tokens[0])
         return Parser(tokens, work, natural).answer()
     except (Unread, ArithmeticError, RecursionError) as error:
         why = str(error)
@@ -1513,8 +1499,7 @@ class Reals:
 
     def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
         n, k = self.rounded(x), self.rounded(self.value(node[2])[0]) if name == "\\binom" else ZERO
-        if not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE):
-            raise Unread("a factorial or binomial of no natural number, or beyond the bound")
+        _refuse(not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE), "a factorial or binomial beyond the bounds")
         build = Builder(self.work)
         return self.value(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))[0]
 
@@ -1542,7 +1527,7 @@ def _width(node: Node) -> int:
     """About the number of digits of the longest whole number in a node."""
     if _rational(node):
         return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
-    return max(map(_width, node), default=0) if type(node) is tuple and node[:1] not in (("text",), ("based",)) else 0
+    return max(map(_width, node), default=0) if type(node) is tuple else 0
 
 
 def _stepped(node: Node) -> bool:
@@ -1702,13 +1687,11 @@ class Judge(Builder):
         if named and _kind(node) == "seq" and node[1] == ("()",):
             return len(named) == len(node) - 2 and all(map(self.match, named.values(), node[2:]))
         if kind in REGIONS or other in REGIONS:
-            try:
+            with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
-            except (Unread, KeyError):  # the latter of what is no end
-                pass
         if kind == other == "rel":
             return self.same_relation(a, b)
-        return next((compare(self, a, b) for name, compare in COMPARISONS if name in kinds), False)
+        return next((compare(self, a, b) for name, compare in COMPARISONS.items() if name in kinds), False)
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
@@ -1757,11 +1740,12 @@ class Judge(Builder):
     def same_ratio(self, a: Node, b: Node) -> bool:
         """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
         left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
-        if len(left) != len(right) or any(map(_kind, left + right)):
+        both = left + right
+        if len(left) != len(right) or any(map(_kind, both)):
             return False
-        both = left + right if len(left) == 2 and all(type(x) is int for x in left + right) else ()
-        times = [9 < x < 60 for x in both]
-        if times[1::2] == [True, True] or times[:2] == [True, True] or times[2:] == [True, True] or 0 in left + right:
+        whole = len(both) == 4 and all(type(x) is int for x in both)
+        times = [9 < x < 60 for x in both] if whole else []
+        if [True, True] in (times[1::2], times[:2], times[2:]) or 0 in both:
             return all(map(self.same, left, right))
         return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right))
 
@@ -1811,14 +1795,13 @@ class Judge(Builder):
         if len(a) != len(b):
             return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
         signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
-        if signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b)):
-            return True
-        if signs == back and all(map(self.match, a[2:], b[:1:-1])):
+        straight = signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b))
+        if straight or (signs == back and all(map(self.match, a[2:], b[:1:-1]))):
             return True
         if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         f, g = self.plus([a[2], self.minus(a[3])]), self.plus([b[2], self.minus(b[3])])
-        if f == 0 or g == 0:
+        if 0 in (f, g):
             return False
         if signs[0] in FLIPPED:
             return self.proportion(f, g) == (1 if signs == others else -1)
@@ -1872,7 +1855,6 @@ class Judge(Builder):
         return self.region(a) == self.region(b) and (one == other or not one or not other)
 
     def region(self, node: Node) -> frozenset[int]:
-        """The cells of a set of reals. Raises Unread of what is none."""
         self.work.spend(2 + 2 * len(self.line))
         kind, parts = _kind(node), node[NESTED.get(_kind(node), 1) :] if type(node) is tuple else ()
         if kind == "R":
@@ -1898,8 +1880,7 @@ class Judge(Builder):
         _refuse(left != letter or not letter or sign not in HOLDS, "no inequality in one letter")
         if sign == "\\in":
             return self.region(right)
-        end = self.cells[right]
-        return frozenset(cell for cell in self.line if HOLDS[sign](cell, end))
+        return frozenset(cell for cell in self.line if HOLDS[sign](cell, self.cells[right]))
 
     def same(self, a: Node, b: Node) -> bool:
         self.work.spend(2)
@@ -1907,10 +1888,8 @@ class Judge(Builder):
             return True
         if (_rational(a) and _rational(b)) or a in INFINITIES or b in INFINITIES:
             return False
-        try:
+        with suppress(NotImplementedError):
             return self.points[0].of(a) == self.points[0].of(b)
-        except NotImplementedError:
-            pass
         x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
         if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
             return False
@@ -1986,11 +1965,10 @@ class Judge(Builder):
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
 
 
-COMPARISONS = (
-    ("rel", Judge.same_solved), ("list", Judge.same_members), ("set", Judge.same_members),
-    ("quantity", Judge.same_quantity), ("matrix", Judge.same_matrix), ("based", Judge.same_based),
-    ("ratio", Judge.same_ratio),
-)  # fmt: skip
+COMPARISONS = {
+    "rel": Judge.same_solved, "list": Judge.same_members, "set": Judge.same_members, "quantity": Judge.same_quantity,
+    "matrix": Judge.same_matrix, "based": Judge.same_based, "ratio": Judge.same_ratio,
+}  # fmt: skip
 
 
 def _texts(node: Node) -> set[str]:
