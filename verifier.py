@@ -835,8 +835,7 @@ class Parser(Builder):
     powers   = atom {"^" exponent | "!" | "%" | "\\circ"}
 
     Each method steps past what it reads. Lists are ("list", (how it is joined,), *members), chains ("rel", (signs),
-    *sides), tuples and intervals ("seq", (brackets,), *items).
-    """
+    *sides), tuples and intervals ("seq", (brackets,), *items)."""
 
     def __init__(self, tokens: list[str], work: Work, natural: bool = False):
         super().__init__(work)
@@ -1033,8 +1032,7 @@ class Parser(Builder):
                 node = self.power(node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
             elif token == "!":
                 self.next()
-                step = 1 + (self.token == "!" and bool(self.next()))
-                node = self.factorial(node, step)
+                node = self.factorial(node, 1 + (self.token == "!" and bool(self.next())))
                 _refuse(self.token == "!", "a factorial of a factorial")
             elif token == "%":
                 self.unit = self.next()
@@ -1086,11 +1084,7 @@ class Parser(Builder):
         return (self.over if token == "\\frac" else self.choose)(above, self.argument())
 
     def root(self, _: str) -> Node:
-        degree = 2
-        if self.token == "[":
-            self.next()
-            degree = self.sum()
-            self.take("]")
+        degree = self.atom() if self.token == "[" else 2
         return self.power(self.argument(), self.over(1, degree))
 
     def fenced(self, token: str) -> Node:
@@ -1107,16 +1101,12 @@ class Parser(Builder):
 
     def series(self, token: str) -> Node:
         self.take("_")
-        self.take("{")
-        name = self.next()
-        self.take("=")
-        low = self.sum()
-        self.take("}")
+        start = self.atom()
         self.take("^")
         high, node = self.argument(), self.product()
-        short = type(low) is type(high) is int and high - low <= 1000
-        _refuse(not short, "a sum or product over no range of whole numbers")
-        terms = [self.substitute(node, name, n) for n in range(low, high + 1)]
+        fits = _assigns(start) and type(start[3]) is type(high) is int and high - start[3] <= 1000
+        _refuse(not fits, "a sum or product over no range of whole numbers")
+        terms = [self.substitute(node, start[2], n) for n in range(start[3], high + 1)]
         return (self.plus if token == "\\sum" else self.times)(terms)
 
     def folded(self, token: str) -> Node:
@@ -1136,10 +1126,11 @@ class Parser(Builder):
             return ("based", (token.lstrip("0"), base))
         value = self.literal(token)
         if "." in token and (following == "\\overline" or (following == "(" and token[-1] == ".")):
-            self.go(self.at + (following == "\\overline"))
-            opener, part = self.next(), self.next()
-            _refuse(not part.isdecimal() or opener not in ("{", "("), "a repeating part that is no digits")
-            self.take("}" if opener == "{" else ")")
+            part, at = self.plain(self.at + 1)
+            self.go(at)
+            _refuse(not part.isdecimal(), "a repeating part that is no digits")
+            if following == "(":
+                self.take(")")
             self.literal(part)
             return self.repeating(token.replace(".", ""), len(token) - token.index(".") - 1, part)
         if type(value) is int and "." not in token and (following == "\\frac" or self.tokens[self.at + 1] == "/"):
@@ -1161,8 +1152,7 @@ class Parser(Builder):
         if self.token != "_":
             return ""
         start = self.at + 1
-        braced = self.tokens[start] == "{"
-        braced &= "}" in self.tokens[start:]
+        braced = self.tokens[start] == "{" and "}" in self.tokens[start:]
         self.go(self.tokens.index("}", start) + 1 if braced else min(start + 1, len(self.tokens) - 4))
         return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
@@ -1353,8 +1343,7 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """A point modulo a prime of 125 bits, and what has been found there. Names get pseudo-random residues, i a square
-    root of -1; all by a seed."""
+    """A point modulo a prime of 125 bits, drawn from a seed, where i is a root of -1; and the values found there."""
 
     def __init__(self, seed: str, work: Work, prime: int = 0):
         super().__init__()
@@ -1855,7 +1844,7 @@ class Judge(Builder):
         return self.region(a) == self.region(b) and (one == other or not one or not other)
 
     def region(self, node: Node) -> frozenset[int]:
-        self.work.spend(2 + 2 * len(self.line))
+        self.work.spend(2 + len(self.line))
         kind, parts = _kind(node), node[NESTED.get(_kind(node), 1) :] if type(node) is tuple else ()
         if kind == "R":
             return self.line
@@ -1875,6 +1864,7 @@ class Judge(Builder):
         raise Unread("no set of reals")
 
     def holds(self, left: Node, sign: str, right: Node, letter: str) -> frozenset[int]:
+        self.work.spend(1 + len(self.line) // 4)
         if left != letter:
             left, sign, right = right, FLIPPED.get(sign, sign), left
         _refuse(left != letter or not letter or sign not in HOLDS, "no inequality in one letter")
