@@ -321,15 +321,14 @@ def _starts(lowered: str, work: Work) -> list[int]:
     found = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
     line = lowered.rfind("\n") + 1
     found += [line + 3] * lowered.startswith("a: ", line)
-    at, count = len(lowered), 0
-    while count < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
+    at = len(lowered)
+    while len(found) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
         start = at + 6 + lowered.startswith("s", at + 6)
         after = lowered[start : start + 20].lstrip(" *_")
         if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
             clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
             found += [start] * (not any(map(clause.__contains__, HYPOTHESES)))
-            count += 1
     return sorted(found)
 
 
@@ -1519,10 +1518,6 @@ def _width(node: Node) -> int:
     return max(map(_width, node), default=0) if type(node) is tuple else 0
 
 
-def _stepped(node: Node) -> bool:
-    return type(node) is tuple and (node[0] in ("floor", "ceil") or any(map(_stepped, node[1:])))
-
-
 # ------------------------------------------------------------------------------------------------------- the comparison
 
 NESTED = {"seq": 2, "list": 2, "rel": 2, "set": 1, "union": 1, "without": 1}  # where the parts of a kind begin
@@ -1909,7 +1904,7 @@ class Judge(Builder):
             self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
         _refuse(self.width > MAX_WIDTH, f"a number of more than {MAX_WIDTH} digits in what is not rational")
         found = letters(a) | letters(b)
-        stepped = _stepped(a) or _stepped(b)
+        stepped = not {"floor", "ceil"}.isdisjoint(_texts((a, b)))
         imaginary = not found or "i" in names(a) | names(b)
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
