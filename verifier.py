@@ -155,11 +155,11 @@ CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
 UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
 do not think""")
-DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |if |suppose |assum|whether")
+HYPOTHESES = ("if ", "suppose ", "assum", "whether")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
 BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
-HYPOTHESES = DOUBTS[6:]
+DOUBTS = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ", *HYPOTHESES)
 GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
 unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
 MARKERS = ("####", "choice is", "option is", "solutions are", "答案是", "答案为", "答案：", "答案:", "选")
@@ -1013,10 +1013,9 @@ class Parser(Builder):
         while True:
             token, following = self.token, self.tokens[self.at + 1]
             raised = token == "^" and following in ("\\circ", "'")
+            _refuse(token == "\\circ" and following[:1].isdigit(), "an operation that is not known")  # 7 \circ 3
             if raised:
                 token = self.next() and self.token
-            elif token == "\\circ" and following[:1].isdigit():
-                raise Unread("an operation that is not known")  # 7 \circ 3
             if token == "\\circ":
                 self.next()
                 scale = self.next() if self.token in ("C", "F") else ""
@@ -1025,7 +1024,8 @@ class Parser(Builder):
                 else:
                     self.unit = "fahrenheit" if scale == "F" else "degree"
             elif raised:  # f^\prime
-                node = node + self.next() if type(node) is str else (self.next() and node)
+                prime = self.next()
+                node = node + prime if type(node) is str else node
             elif token == "^":
                 exponent = self.exponent()
                 node = self.power(node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
@@ -1743,10 +1743,8 @@ class Judge(Builder):
         """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8,
         the last side and its rounding of x = 1/3 ~ 0.33; nothing of x+2y = 5, of 5 = 6, or of two roundings."""
         signs, sides = list(relation[1]), list(relation[2:])
-        if signs == ["\\in"]:
-            return sides[1:]
         if not {*signs} <= {"=", "~"} or "~" in signs[:-1]:
-            return []
+            return sides[1:] if signs == ["\\in"] else []
         chain = len(sides) > 2
         if not chain and not _is_name(*sides) and _is_name(*sides[::-1]):
             sides.reverse()
