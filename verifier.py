@@ -5,32 +5,30 @@ Four steps, in the order of this file: find the final answer in a response (`ext
 (`scan`), build a value by recursive descent (`parse`), compare two values (`judge`). Nothing is ever evaluated as a
 program. `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
 
-Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals (repeating, scientific), radicals,
-pi, e, i, powers, factorials, binomials, logarithms, trigonometry, floor, ceiling and absolute value, finite sums and
-products, gcd, remainders and congruences; expressions in variables; degrees, units, currency, percent; tuples, lists,
-sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of day; matrices, vectors, determinants;
-numbers in a base; words and choices.
+Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals, radicals, pi, e, i, powers,
+factorials, binomials, functions, finite sums and products, gcd, remainders and congruences; expressions in variables;
+units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of
+day; matrices, vectors, determinants; numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
   1. Rationals are exact, up to MAX_BITS.
-  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, 2^{1000000}, (t-1)(t+6))
-     are compared at a pseudo-random point modulo a prime of 125 bits. Point and prime are drawn from both texts. pi and
-     e are variables here: no polynomial relation between them is known. Unequal ones of degree d pass with probability
-     below d / 2^124.
-  3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits. The working
-     precision is 70 digits and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100};
-     sums of terms too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality.
-     With variables they have to agree wherever both are real, at two or more of nine points of several sizes and signs,
-     some of them whole; analytic expressions that differ pass with probability 0 up to rounding.
+  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, (t-1)(t+6)) are compared
+     at a pseudo-random point modulo a prime of 125 bits. Point and prime are drawn from both texts. pi and e are
+     variables here: no polynomial relation between them is known. Unequal ones of degree d pass with probability below
+     d / 2^124.
+  3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits, worked out
+     with 70 and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100}; sums of terms
+     too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality. With variables
+     they have to agree wherever both are real, at two or more of nine points of several sizes and signs, some of them
+     whole; analytic expressions that differ pass with probability 0 up to rounding.
   4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
      points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
      where the difference has a period of at most 16; a difference that is rarer passes.
-Points derive from the input alone, so verdicts repeat.
 
 The work of a call is bounded by construction, never by a clock: every step of reading, comparing and evaluating is
 counted, with its number of digits, and spent from one budget (BUDGET) before it is done. Past it, and beyond the other
 MAX_ constants, an answer is equal only to its own text. What is not counted is linear in the text. Nothing here raises
-on text, keeps state, or uses signals, so it is safe in threads.
+on text, keeps state, or uses signals, so it is safe in threads; points derive from the input alone, so verdicts repeat.
 
 What is policy, not mathematics, and why:
   - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves.
@@ -48,12 +46,23 @@ What is policy, not mathematics, and why:
 
 import math
 from collections.abc import Callable, Iterator
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from contextlib import suppress
+from decimal import (
+    MAX_EMAX,
+    MIN_EMIN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    getcontext,
+    localcontext,
+)
 from fractions import Fraction
 from functools import cached_property, partial, reduce
 from hashlib import blake2b
 from itertools import pairwise
-from operator import add, ge, gt, le, lt, mul, ne
+from operator import add, and_, ge, gt, le, lt, mul, ne, or_, sub
 from unicodedata import normalize
 
 BUDGET = 80_000  # units of work a call
@@ -69,15 +78,16 @@ MAX_SIGNS = 4  # of independent +- in one member, which then stands for 16
 
 Node = int | Fraction | str | tuple  # a rational, a name, or (operation or kind, *parts)
 Span = tuple[int, int, str]  # start, end, content
-Run = tuple[list[str], bool]  # values side by side, and whether "or" joins them
+Run = list[str]  # values side by side; those that "or" joins are one
 
 
 class Unread(Exception):
     """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
 
 
-class Irrational(Exception):
-    """An operation that residues do not have."""
+def _refuse(when: object, why: str) -> None:
+    if when:
+        raise Unread(why)
 
 
 class Spent(Exception):
@@ -103,13 +113,12 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
         return False
     work = work or Work()
     try:
-        run, hedged = _final(response, work)
-        joined = len(run) > 1 and (hedged or _kind(read(gold, work)) in ("list", "set"))
+        run = _final(response, work)
+        joined = len(run) > 1 and _kind(read(gold, work)) in ("list", "set")
     except Spent:
         return False
-    if joined and judge((" or " if hedged else " , ").join(run), gold, work)[0]:
-        return True
-    return bool(run) and not (joined and hedged) and judge(run[-1], gold, work, directed=True)[0]
+    asked = joined and judge(" , ".join(run), gold, work)[0]
+    return asked or (bool(run) and judge(run[-1], gold, work, directed=True)[0])
 
 
 def extract_answer(response: str) -> str | None:
@@ -119,10 +128,9 @@ def extract_answer(response: str) -> str | None:
     follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
     last formula or number, whichever comes later. Linear in the length of the response; never raises."""
     try:
-        run, hedged = _final(response, Work()) if isinstance(response, str) else ([], False)
+        return [None, *_final(response, Work())][-1] if isinstance(response, str) else None
     except Spent:
         return None
-    return (" or ".join(run) if hedged else run[-1]) if run else None
 
 
 def equivalent(a: str, b: str) -> bool:
@@ -132,66 +140,63 @@ def equivalent(a: str, b: str) -> bool:
 
 # -------------------------------------------------------------------------------------------- where the final answer is
 
+
+def _phrases(lines: str) -> tuple[str, ...]:
+    return tuple(lines.strip("\n").replace("\n", "|").split("|"))
+
+
 ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
 BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
-RETRACTED = tuple("""
-is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong|was incorrect
-is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong|this is incorrect
-wait, that|no, |on reflection|on second thought|scratch that""".strip().replace("\n", "|").split("|"))  # fmt: skip
+RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
+was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
+this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = ("not sure", "unsure", "not certain", "whether", "don't know", "do not know", "cannot tell", "no idea",
-          "don't think", "do not think")  # fmt: skip
-HEDGES = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ")
+UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
+do not think""")
+HYPOTHESES = ("if ", "suppose ", "assum", "whether")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
 BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
-HYPOTHESES = ("if ", "suppose ", "assum", "whether")
-GAVE_UP = tuple("""
-i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not|unable to|not sure
-no idea|stuck|hard to say|no answer|not clear|unclear""".strip().replace("\n", "|").split("|"))  # fmt: skip
-MARKERS = ("####", "choice is", "option is", "solutions are")
-CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
+DOUBTS = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ", *HYPOTHESES)
+GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
+unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
+MARKERS = ("####", "choice is", "option is", "solutions are", "答案是", "答案为", "答案：", "答案:", "选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
-FILLERS = tuple(word + " " for word in """is are be was therefore thus simply option choice that exactly approximately
-about roughly around just only""".split())  # fmt: skip
-FILLERS += ("is:", "equal to ", "given by ", "should be ", "must be ", "would be ", "will be ", "：", "是", "选")
+FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
+approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
 STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
-NOTHING: Run = ([], False)
 
 
 def _final(response: str, work: Work) -> Run:
-    """The final values of a response, found in the first way that finds any."""
     text = _said(response)
     boxes = _boxes(text, work)
     if boxes is None:
-        return NOTHING
+        return []
     if boxes:
         start, end, _ = boxes[-1]
         after = text[end : end + 80].lstrip(" $.,)]*\n\\")
         if after and after.lower().removeprefix("but ").startswith(RETRACTED):
             return _marked(text[end:], work)
-        return NOTHING if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
-    return next((run for find in (_marked, _bold, _whole, _last) if (run := find(text, work))[0]), NOTHING)
+        return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+    return _marked(text, work) or _bold(text, work) or _whole(text, work) or _last(text, work)
 
 
 def _said(response: str) -> str:
     """What a response says in the end: without end-of-text tokens, and after the thinking part."""
     text = response.rstrip()
-    if "|" in text and "_of_box|>" in text:
+    if "_of_box|>" in text:
         text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
     end = len(text)
-    while text[end - 1 : end] == ">":
-        size = next((len(token) for token in ENDS if text.endswith(token, 0, end)), 0)
-        if text.endswith("|>", 0, end):
-            size = end - max(0, text.rfind("<|", max(0, end - 40), end))
-        if not size:
+    while text.endswith(">", 0, end) and (start := text.rfind("<", max(0, end - 40), end)) >= 0:
+        token = text[start:end]
+        if token not in ENDS and not (token.startswith("<|") and token.endswith("|>")):
             break
-        end -= size
+        end = start
         while text[end - 1 : end].isspace():
             end -= 1
     text = text[:end]
@@ -206,11 +211,8 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
     at = len(text)
     while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
         work.spend(1)
-        if text.startswith("\\boxed", at - 1):
-            head, start = at - 1, at + 5
-        elif text.startswith("\\fbox", at - 2):
-            head, start = at - 2, at + 3
-        else:
+        head, start = (at - 1, at + 5) if text.startswith("\\boxed", at - 1) else (at - 2, at + 3)
+        if not text.startswith(("\\boxed", "\\fbox"), head):
             continue
         while text[start : start + 1].isspace():
             start += 1
@@ -225,13 +227,11 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
         if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
         shown = content
-        if "\\" in content and "\\{" not in content:
-            for name in BLANKS:
-                shown = shown.replace(name, "")
-            shown = shown.strip("{} $?.~_")
-        if shown.strip(" $?.~_"):
+        for blank in BLANKS if "\\" in content and "\\{" not in content else ():
+            shown = shown.replace(blank, "")
+        if shown.strip("{} $?.~_"):
             lead = text[max(0, head - 4) : head].replace("= - ", "=-")
-            if ("-" in lead or "−" in lead) and lead[-1] in "-−" and lead[-2:-1] in (*" =($[{:",):
+            if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.insert(0, (head, end, content))
     return found
@@ -255,49 +255,45 @@ def _joint(gap: str) -> str:
     """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
     words = "".join(c if c.isalpha() else " " for c in gap).split()
     words = [word for word in words if word not in JOINTS] or ["and"]
-    apart = len(gap) > 40 or len(words) > 1 or words[0] not in ("and", "or") or any(c in "=+*/^_<>.:" for c in gap)
-    return "" if apart else words[0]
+    joined = len(gap) <= 40 and words in (["and"], ["or"]) and not any(c in "=+*/^_<>.:" for c in gap)
+    return words[0] if joined else ""
 
 
 def _run(text: str, spans: list[Span]) -> Run:
-    """The last of the spans, with those side by side with it."""
-    run, hedged = [span[2] for span in spans[-1:]], False
-    if len(spans) == 1:
-        return run, False
-    for (_, end, content), (start, _, _) in zip(spans[-2::-1], spans[:0:-1], strict=True):
-        joint = _joint(text[end:start])
+    run, joints = [span[2] for span in spans[-1:]], set()
+    for i in range(len(spans) - 1, 0, -1):
+        joint = _joint(text[spans[i - 1][1] : spans[i][0]])
         if not joint:
             break
-        hedged |= joint == "or"
-        run.insert(0, content)
-    return run, hedged
+        joints.add(joint)
+        run.insert(0, spans[i - 1][2])
+    return [" or ".join(run)] if "or" in joints else run
 
 
 def _formulas(text: str, work: Work) -> list[Span]:
     """The formulas $...$, $$...$$, \\(...\\), \\[...\\] of a text."""
     found: list[Span] = []
-    at, nexts = 0, dict.fromkeys(("$", "\\(", "\\["), -2)
-    while True:
+    at = 0
+    closers = {opener: closer for opener, closer in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")) if opener in text}
+    while openers := [(start, opener) for opener in closers if (start := text.find(opener, at)) >= 0]:
         work.spend(2)
-        for opener, start in nexts.items():
-            if start != -1 and start < at:
-                nexts[opener] = text.find(opener, at)
-        start, opener = min(((start, opener) for opener, start in nexts.items() if start >= 0), default=(-1, ""))
-        if start < 0:
-            return found
+        start, opener = min(openers)
         fence = "$$" if text.startswith("$$", start) else opener
         inside = start + len(fence)
-        end = text.find({"\\(": "\\)", "\\[": "\\]"}.get(fence, fence), inside)
+        end = text.find("$$" if fence == "$$" else closers[opener], inside)
         while fence == "$" and end > 0 and text[end - 1] == "\\":
             end = text.find("$", end + 1)
-        content = text[inside:end] if end >= 0 else ""
-        if content.strip() and not (fence == "$" and _price(content, text[start - 1 : start], text[end + 1 : end + 3])):
-            at = end + len(fence)
-            found.append((start, at, content.strip()))
-        elif end < 0:
-            nexts[opener] = -1
-        else:
+        content = text[inside:end].strip()
+        if end < 0:
+            del closers[opener]
+        elif not content or (
+            fence == "$" and _price(text[inside:end], text[start - 1 : start], text[end + 1 : end + 3])
+        ):
             at = inside
+        else:
+            at = end + len(fence)
+            found.append((start, at, content))
+    return found
 
 
 def _price(content: str, before: str, after: str) -> bool:
@@ -315,35 +311,25 @@ def _denied(before: str) -> bool:
     clause = before.lower().replace("’", "'")
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
-    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).split()[-4:]
-    if words[-1:] == ["to"]:
-        words.pop()
-    direct = words and (words[-1] in NOT or (words[-1] in COPULAS and NOT.intersection(words[-2:])))
-    return bool(direct) or any(cue in clause for cue in UNSURE)
+    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
+    said = words[-3:] if words[-1:] and words[-1] in COPULAS else words[-1:]
+    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE)
 
 
-def _starts(lowered: str, work: Work) -> Iterator[int]:
-    """Where markers end, the last one first."""
-    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
-    others = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
-    if lowered.endswith("####") and "####" in lowered[:-4]:
-        others.append(lowered.rfind("####", 0, -4) + 4)
+def _starts(lowered: str, work: Work) -> list[int]:
+    lowered = lowered.rstrip("#")
+    found = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
     line = lowered.rfind("\n") + 1
-    others += [line + 3] * lowered.startswith("a: ", line)
-    others.sort()
-    at, count = len(lowered), 0
-    while count < 20 and (at := lowered.rfind("answer", 0, at)) >= 0:
+    found += [line + 3] * lowered.startswith("a: ", line)
+    at = len(lowered)
+    while len(found) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
         start = at + 6 + lowered.startswith("s", at + 6)
         after = lowered[start : start + 20].lstrip(" *_")
         if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
             clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
-            while others and others[-1] > start:
-                yield others.pop()
-            count += 1
-            if not any(map(clause.__contains__, HYPOTHESES)):
-                yield start
-    yield from reversed(others)
+            found += [start] * (not any(map(clause.__contains__, HYPOTHESES)))
+    return sorted(found)
 
 
 def _marked(text: str, work: Work) -> Run:
@@ -351,64 +337,61 @@ def _marked(text: str, work: Work) -> Run:
     lowered = text.lower()
     if len(lowered) != len(text):  # the few letters that change length would shift what is found
         lowered = text
-    for start in _starts(lowered, work):
-        run, hedged = _statement(text[start : start + 4000], work)
-        cut = run and text.endswith(run[-1]) and sum(map(run[-1].count, "([{")) > sum(map(run[-1].count, ")]}"))
-        if run and not cut:
-            return run, hedged
-    return NOTHING
+    for start in reversed(_starts(lowered, work)):
+        run = _statement(text[start : start + 4000], work)
+        if run and (sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")) or not text.endswith(run[-1])):
+            return run
+    return []
 
 
 def _statement(text: str, work: Work, depth: int = 0) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
     head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
     if head.isdecimal():
-        return [head], False  # the most frequent ones soon
+        return [head]  # the most frequent ones soon
     text = text.lstrip(" :*=#\n\t_：")
     text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
-    while text[:14].lower().startswith(FILLERS):
-        filler = next(word for word in FILLERS if text[:14].lower().startswith(word))
+    while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
         text = text[len(filler) :].lstrip(" :*_`\"'\n")
     formulas = _formulas(text, work) if "$" in text or "\\" in text else []
     if formulas and formulas[0][0] == 0:
-        count = 1
-        while count < len(formulas) and _joint(text[formulas[count - 1][1] : formulas[count][0]]):
-            count += 1
-        return _run(text, formulas[:count])
+        apart = (i for i, (x, y) in enumerate(pairwise(formulas), 1) if not _joint(text[x[1] : y[0]]))
+        return _run(text, formulas[: next(apart, None)])
     line = text.split("\n", 1)[0] + " "
     line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
     digits = any(c.isdigit() for c in line)
     if (" " + line.rstrip()).endswith((":", " is", " are")) and not digits:
-        return _statement(text[len(line) :], work, depth + 1) if len(line) < len(text) and depth < 5 else NOTHING
+        return _statement(text[len(line) :], work, depth + 1) if len(line) < len(text) and depth < 5 else []
     line = line.strip(" .*_`\"'。\t\r")
     words = line.split(None, 2)
-    first = words[0].strip("().,:;*，") if words else ""
+    if not words:
+        return []
+    first = words[0].strip("().,:;*，")
     if first in CHOICES and words[0][-1] in ".,:;)，" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
-        return [line if words[1] in ("or", "and") else first], False  # B, for ...
+        return [line if words[1] in ("or", "and") else first]  # B, for ...
     bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS
-    if words and not bare and (digits or "$" in line or "\\" in line):
-        verb = max(line.rfind(word) + len(word) for word in (" is ", " are ", " equals "))
-        said = line[verb : verb + 1] if " " in line[:verb] else ""
-        return _statement(line[verb:], work) if said and (said in DIGITS or said in "$\\-(") else _last(line, work)
-    return [line] * bool(words), False
+    if bare or not (digits or "$" in line or "\\" in line):
+        return [line]
+    verb = max(line.rfind(word) + len(word) for word in (" is ", " are ", " equals "))
+    said = " " in line[:verb] and line[verb : verb + 1] in (*DIGITS, "$", "\\", "-", "(")
+    return _statement(line[verb:], work) if said else _last(line, work)
 
 
 def _bold(text: str, work: Work) -> Run:
     """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
     _, *parts = text.rsplit("**", 2)
     if len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1]):
-        return NOTHING
+        return []
     return _statement(parts[0].strip(), work)
 
 
 def _whole(text: str, work: Work) -> Run:
-    """A short response that is nothing but mathematics or a word."""
     text = text.strip()
     if not 0 < len(text) < 200 or "$" in text or "box" in text:
-        return NOTHING
+        return []
     words = text.split()
     prose = any(word.isalpha() and len(word) > 1 for word in words)
-    return [text] * (len(words) < 3 or (not prose and _kind(read(text, work)) != "text")), False
+    return [text] * (len(words) < 3 or (not prose and _kind(read(text, work)) != "text"))
 
 
 def _last(text: str, work: Work) -> Run:
@@ -418,37 +401,38 @@ def _last(text: str, work: Work) -> Run:
         if not line.lstrip("0123456789").startswith(".") or line.rstrip()[-1:] not in (":", "*"):
             break
         text = text[: text.rindex(line)]
-    words = text[-80:].split()
-    label = words[-1].strip("().*$") if words else ""
-    if label in CHOICES and words[-2:-1] and words[-2].lower() in BEFORE_CHOICE:
-        return [label], False
-    verb = max(text.rfind(cue, len(text) - 60 if len(text) > 60 else 0) for cue in (" is correct", " is the correct"))
-    label = text[max(0, verb - 10) : max(0, verb)].rpartition(" ")[2].strip("().*$")
-    if label in CHOICES:  # so (B) is correct
-        return [label], False
+    *_, cue, label = ["", "", *text[-80:].split()]
+    verb = max(text.rfind(verb, max(0, len(text) - 60)) for verb in (" is correct", " is the correct"))
+    correct = text[max(0, verb - 10) : max(0, verb)].rpartition(" ")[2]  # so (B) is correct
+    for choice in (label.strip("().*$") if cue.lower() in BEFORE_CHOICE else "", correct.strip("().*$")):
+        if choice in CHOICES:
+            return [choice]
     base = max(0, len(text) - 20_000)
     spans = _formulas(text[base:], work)
     digit = max(map(text.rfind, "0123456789"))
     if spans and base + spans[-1][1] > digit:
         start, end = base + spans[-1][0], base + spans[-1][1]
-        run, hedged = _run(text[base:], spans)
-        *prose, factor = ["", "", *text[max(0, start - 40) : start].split()]
+        run = _run(text[base:], spans)
+        *_, prose, factor = ["", "", *text[max(0, start - 40) : start].split()]
         number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
-        alone = prose[-1].isalpha() or prose[-1] in ("", "=", "≈")
-        if len(run) == 1 and number and alone and text[start - 1] != "\n":
+        if len(run) == 1 and number and (prose.isalpha() or prose in ("", "=", "≈")) and text[start - 1] != "\n":
             run = [factor + " " + run[0]]  # the area is 16 $\pi$
     elif digit >= 0:
         start, end, value = _number_in(text, digit + 1)
-        run, hedged = [value] * bool(value), False
+        run = [value] * bool(value)
     else:
-        return NOTHING
+        return []
     before = text[max(0, start - 80) : start]
-    doubt = any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in HEDGES + HYPOTHESES)
-    doubt |= text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
     words = before.lower().split()[-3:]
-    doubt |= bool(BARRED.intersection(words)) or " ".join(words) in ("at least", "at most", "is at least", "is at most")
-    doubt |= _denied(before) or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
-    return NOTHING if doubt else (run, hedged)
+    doubtful = (
+        any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in DOUBTS)
+        or text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
+        or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
+        or " ".join(words) in ("at least", "at most", "is at least", "is at most")
+        or BARRED.intersection(words)
+        or _denied(before)
+    )
+    return [] if doubtful else run
 
 
 def _number_in(text: str, end: int) -> tuple[int, int, str]:
@@ -466,10 +450,8 @@ def _number_in(text: str, end: int) -> tuple[int, int, str]:
             words[-1] = "*"  # 4 x 5 = 20
     while len(run) > 1 and run[0] in ("=", "+", "*", "/", "or"):
         del run[0]
-    start = len(line + after)
-    for word in reversed(run):
-        start = max(0, (line + after).rfind(word if word != "*" else "", 0, start))
-    return end - len(line) + start, end, " ".join(run).strip(" .,;:*!?#`\"'_")
+    value = " ".join(run)
+    return end + len(after) - len(value), end, value.strip(" .,;:*!?#`\"'_")
 
 
 # ---------------------------------------------------------------------------------------------------------- the scanner
@@ -483,7 +465,6 @@ def _table(lines: str) -> dict[str, str]:
 
 
 def _commands(names: str) -> frozenset[str]:
-    """The commands with these names."""
     return frozenset("\\" + name for name in names.split())
 
 
@@ -532,7 +513,9 @@ mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol m
 cal cal; kcal kcal""")
 LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
 KNOWN, CLOCK = UNITS.keys() | LITTLE, ("am", "pm")
-ORDINALS = frozenset('"st "nd "rd "th'.split())
+RAISED = dict.fromkeys('"st "nd "rd "th'.split(), ()) | {"\\circ": ("\\circ",), "'": ("^", "'")}
+# \1 is a comma within a number, if digits follow.
+REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("{}", " "))
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -541,12 +524,10 @@ def scan(text: str, grouped: bool = True) -> list[str]:
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
     if not text.isascii():
         text = text.translate(UNICODE).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
-    if "\\!" in text or "{,}" in text:  # \1 is a comma within a number, if digits follow
-        text = text.replace("{,}", "\1").replace(",\\!", "\1").replace("\\!,", "\1")
+    for old, new in REWRITTEN:
+        text = text.replace(old, new)
     if grouped and ",\\," in text and not any(c in text for c in "([{"):
         text = text.replace(",\\,", ",")
-    if "{}" in text:
-        text = text.replace("{}", " ")
     out: list[str] = []
     modes: list[bool] = []  # of the open braces: whether they hold text
     s, i, end, brackets, loose = text + "\0\0\0\0", 0, len(text), 0, 0
@@ -555,11 +536,9 @@ def scan(text: str, grouped: bool = True) -> list[str]:
         if c in SPACES:
             i += 1
         elif c in DIGITS or (c == "." and s[i + 1] in DIGITS):
-            token, i, loose = _number(s, i, grouped and not brackets and i >= loose, loose)
-            if len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal():
-                out.append(token[0])  # \frac12 is 1/2
-                token = token[1:]
-            out.append(token)
+            token, i, loose = _number(s, i, grouped and not brackets, loose)
+            split = len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal()
+            out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
         elif c == "\\":
             i = _command(s, i + 1, out, modes)
         elif c.isalpha():
@@ -567,21 +546,21 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             while s[i].isalpha():
                 i += 1
             _word(s, start, i, out, modes)
-        elif c == "{" or c == "}":
+        elif c in "{}":
             in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
             if c == "{":
                 modes.append(in_text)
-            if not in_text:
-                out.append(c)
+            out += [c] * (not in_text)
             i += 1
+            if c == "}" and out[-4:-2] == ["^", "{"] and out[-2] in RAISED:
+                out[-4:] = RAISED[out[-2]]
         else:
-            pair = s[i : i + 2]
-            if pair == "!=" and s[i - 1] in DIGITS:  # 3!=6
-                pair = ""
+            sign = next((sign for sign in ("<=", ">=", "!=", "=>", "...", "**") if s.startswith(sign, i)), c)
+            if sign == "!=" and s[i - 1] in DIGITS:  # 3!=6
+                sign = c
             brackets += (c in "([") - (c in ")]")
-            sign = pair if pair in ("<=", ">=", "!=", "=>") else "..." if s[i : i + 3] == "..." else ""
-            out.append("^" if pair == "**" else sign or ("," if c == "\1" else c))
-            i += len(sign) or 1 + (pair == "**")
+            out.append({"**": "^", "\1": ","}.get(sign, sign))
+            i += len(sign)
     while out and out[-1] == ".":
         out.pop()
     return out
@@ -589,23 +568,15 @@ def scan(text: str, grouped: bool = True) -> list[str]:
 
 def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
     """The number at `i`, the index after it, and the index up to which commas separate numbers."""
-    j = _digits(s, i)
-    token = s[i:j]
-    if group and s[j] == "," and 0 < j - i < 4:
-        k = j
-        while s[k] in DIGITS or (s[k] == "," and s[k + 1] in DIGITS):
-            k += 1
-        groups = s[i:k].split(",")
-        if token[0] != "0" and all(len(part) == 3 for part in groups[1:]):
-            token, j = "".join(groups), k
-        else:
-            loose = k
-    while token and s[j] in "\1\\ ":  # 1{,}234, 1\,234, 1 234
-        width = 2 if s[j : j + 2] in ("\\,", "\1 ") else 1 if s[j] == "\1" or (s[j] == " " and group) else 0
-        k = j + width
-        if not width or not DIGITS.issuperset(s[k : k + 3]) or s[k + 3] in DIGITS:
-            break
-        token, j = token + s[k : k + 3], k + 3
+    j = k = _digits(s, i)
+    token, parts = s[i:j], []
+    marks = ("\1 ", "\1", "\\,", *(", " if group else "")) if j > i >= loose else ()
+    while (mark := next((mark for mark in marks if s.startswith(mark, k)), "")) and s[k + len(mark)] in DIGITS:
+        start, k = k + len(mark), _digits(s, k + len(mark))
+        parts.append(s[start:k])
+    if token[:1] != "0" and j - i < 4 and all(len(part) == 3 for part in parts):
+        token, j = token + "".join(parts), k
+    loose = max(loose, k * (k > j))
     if s[j] == "." and (s[j + 1] in DIGITS or s[j + 1 : j + 3] in ("\\o", "\\b", "\\d") or s[j + 1] == "("):
         k = _digits(s, j + 1)
         token, j = token + s[j:k], k
@@ -628,7 +599,6 @@ def _digits(s: str, i: int) -> int:
 
 
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
-    """Append the command whose name starts at `i`; the index after it."""
     j = i
     while s[j].isalpha() and s[j].isascii():
         j += 1
@@ -678,7 +648,7 @@ def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
         out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif '"' + lower in ORDINALS and s[i - 1] in DIGITS:
+    elif '"' + lower in RAISED and s[i - 1] in DIGITS:
         return  # 18th
     elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (lower in CLOCK and ":" in out):
         out.append('"' + lower)
@@ -693,6 +663,7 @@ def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
 
 KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock based congruent R".split())
 INFINITY = "\\infty"
+INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
 
 
@@ -722,7 +693,6 @@ def names(node: Node) -> frozenset[str]:
 
 
 def letters(node: Node) -> frozenset[str]:
-    """The variables of an expression or a quantity."""
     return names(node) - CONSTANTS
 
 
@@ -732,27 +702,20 @@ class Builder:
     def __init__(self, work: Work):
         self.work = work
 
-    def fold(self, x: Node, y: Node) -> bool:
-        """Whether both are rationals to be folded; the work of it is spent."""
-        if not _rational(x) or (bits := _bits(x) + _bits(y)) >= MAX_BITS:
-            return False
-        if bits > 400:
-            self.work.spend(bits * bits // 400_000 + bits // 400)
-        return True
-
     def numbers(self, *nodes: Node) -> None:
         """Nothing; raises Unread where a node is no expression, or infinite."""
-        if any(_kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node) for node in nodes):
-            raise Unread("arithmetic with what is no number")
+        wrong = any(_kind(node) or node == INFINITY or (type(node) is tuple and INFINITY in node) for node in nodes)
+        _refuse(wrong, "arithmetic with what is no number")
 
     def gather(self, parts: list[Node], value: int, fold: Callable) -> tuple[int | Fraction, list[Node]]:
-        """The rationals among some parts in one, and the other parts."""
+        """The rationals among some parts in one, up to MAX_BITS, and the other parts."""
         rest = []
         for part in parts:
-            if self.fold(part, value):
-                value = fold(value, part)
-            else:
+            if not _rational(part) or (bits := _bits(part) + _bits(value)) >= MAX_BITS:
                 rest.append(part)
+            else:
+                self.work.spend(bits * bits // 400_000 + bits // 400)
+                value = fold(value, part)
         return _lowest(value), rest
 
     def plus(self, terms: list[Node]) -> Node:
@@ -777,8 +740,7 @@ class Builder:
 
     def power(self, base: Node, exponent: Node) -> Node:
         if type(exponent) is int and _rational(base):
-            if not base and exponent <= 0:
-                raise Unread("division by zero")
+            _refuse(not base and exponent <= 0, "division by zero")
             if (bits := _bits(base) * abs(exponent)) <= MAX_BITS:
                 self.work.spend(bits * bits // 1_000_000)
                 return _lowest(Fraction(base) ** exponent if exponent < 0 else base**exponent)
@@ -786,15 +748,12 @@ class Builder:
         return base if exponent == 1 else ("^", base, exponent)
 
     def over(self, above: Node, below: Node) -> Node:
-        if type(above) is type(below) is int and below and self.fold(above, below):
-            return _lowest(Fraction(above, below))
         return self.times([above, self.power(below, -1)])
 
     def minus(self, node: Node) -> Node:
         return -node if type(node) is int else self.times([-1, node])
 
     def call(self, name: str, x: Node, base: Node = "e") -> Node:
-        """A function of one argument in terms of the few that `Reals` evaluates."""
         self.numbers(x, base)
         if name in DERIVED:
             return self.substitute(DERIVED[name], "x", x)
@@ -804,8 +763,7 @@ class Builder:
         self.numbers(n)
         if type(n) is not int:
             return ("!" * step, n)
-        if not 0 <= n <= MAX_WHOLE:
-            raise Unread(f"a factorial of a negative number or beyond {MAX_WHOLE}!")
+        _refuse(not 0 <= n <= MAX_WHOLE, f"a factorial of a negative number or beyond {MAX_WHOLE}!")
         self.work.spend(1 + n * n // 20_000)
         return math.factorial(n) if step == 1 else math.prod(range(n, 0, -2))
 
@@ -819,28 +777,23 @@ class Builder:
     def literal(self, token: str) -> int | Fraction:
         """The exact value of a number token; 0.1666… repeats its last digits."""
         self.work.spend(1 + len(token) ** 2 // 100_000)
-        if len(token) > MAX_DIGITS:
-            raise Unread(f"a number of more than {MAX_DIGITS} digits")
+        _refuse(len(token) > MAX_DIGITS, f"a number of more than {MAX_DIGITS} digits")
         if token.isdecimal():
             return int(token)
         mantissa, _, exponent = token.partition("E")
         whole, _, part = mantissa.partition(".")
-        if len(exponent) > 4:
-            raise Unread("an exponent of ten beyond the bound")
+        _refuse(len(exponent) > 4, "an exponent of ten beyond the bound")
         if part.endswith("…"):
             part = part[:-1]
             period = next((n for n in range(1, 10) if len(part) >= 2 * n and part[-n:] == part[-2 * n : -n]), 0)
-            if not period:
-                raise Unread("a decimal that goes on")
+            _refuse(not period, "a decimal that goes on")
             return self.repeating(whole + part[:-period], len(part) - period, part[-period:])
         return _lowest(int(whole + part) * Fraction(10) ** (int(exponent or 0) - len(part)))
 
     def repeating(self, digits: str, places: int, period: str) -> Fraction:
-        """digits / 10^places, and then `period` again and again."""
         return (int(digits or 0) + Fraction(int(period), 10 ** len(period) - 1)) / 10**places
 
     def substitute(self, node: Node, name: str, value: Node) -> Node:
-        """The expression with a value in the place of a name."""
         self.work.spend(2)
         if type(node) is not tuple or _kind(node):
             return value if node == name else node
@@ -881,13 +834,11 @@ class Parser(Builder):
     powers   = atom {"^" exponent | "!" | "%" | "\\circ"}
 
     Each method steps past what it reads. Lists are ("list", (how it is joined,), *members), chains ("rel", (signs),
-    *sides), tuples and intervals ("seq", (brackets,), *items).
-    """
+    *sides), tuples and intervals ("seq", (brackets,), *items)."""
 
     def __init__(self, tokens: list[str], work: Work, natural: bool = False):
         super().__init__(work)
-        if len(tokens) > MAX_TOKENS:
-            raise Unread(f"more than {MAX_TOKENS} tokens")
+        _refuse(len(tokens) > MAX_TOKENS, f"more than {MAX_TOKENS} tokens")
         self.tokens, self.depth = [*tokens, "", "", "", ""], 0  # ends that may be looked past
         self.go(0)
         self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
@@ -907,8 +858,7 @@ class Parser(Builder):
 
     def take(self, token: str) -> None:
         """Nothing; steps past `token`, or raises Unread where another one stands."""
-        if self.token != token:
-            raise Unread(f"{token or 'the end'!r} expected, {self.token or 'the end'!r} found")
+        _refuse(self.token != token, f"{token or 'the end'!r} expected, {self.token or 'the end'!r} found")
         self.next()
 
     def answer(self) -> Node:
@@ -931,14 +881,13 @@ class Parser(Builder):
         return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self) -> list[Node]:
-        start, self.signs, self.choice = self.at, 0, 0
-        found = [self.relation()]
-        if self.signs > MAX_SIGNS:
-            raise Unread(f"more than {MAX_SIGNS} signs +-")
-        for choice in range(1, 1 << self.signs):
+        """A member, read once for each choice of its signs +-."""
+        start, self.signs, found = self.at, 0, []
+        while len(found) < 1 << self.signs:
             self.go(start)
-            self.signs, self.choice = 0, choice
+            self.signs, self.choice = 0, len(found)
             found.append(self.relation())
+            _refuse(self.signs > MAX_SIGNS, f"more than {MAX_SIGNS} signs +-")
         self.signs = self.choice = 0
         return found
 
@@ -957,19 +906,19 @@ class Parser(Builder):
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self) -> Node:
-        node = self.quantity()
-        if self.token == ":":
-            label, parts, unit, clock = _kind(node) == "text", [node], "", False
-            while self.token == ":":
-                self.next()
-                clock = self.token[:1] == "0" and len(self.token) == 2  # 3:05 is a time of day
-                parts.append(self.quantity())
-            if label and len(parts) == 2:
-                return parts[1]
+        parts, clock, unit = [self.quantity()], False, ()
+        while self.token == ":":
+            self.next()
+            clock = self.token[:1] == "0" and len(self.token) == 2  # 3:05 is a time of day
+            parts.append(self.quantity())
+        if len(parts) == 2 and _kind(parts[0]) == "text":  # a label
+            return parts[1]
+        if len(parts) > 1:
             if _kind(parts[-1]) == "quantity":
                 _, parts[-1], unit = parts[-1]
             node = ("clock" if clock else "ratio", *parts)
             return ("quantity", node, unit) if unit else node
+        node = parts[0]
         while self.token in ("\\cup", "\\setminus") or (self.token == "U" and _kind(node)):
             node = ("without" if self.next() == "\\setminus" else "union", node, self.quantity())
         return node
@@ -1000,28 +949,22 @@ class Parser(Builder):
     def named_unit(self) -> str:
         name = suffix = ""
         while True:
-            word = self.token[1:] if self.token[:1] == '"' else ""
-            if self.token == "^":
-                self.next()
-                exponent = self.argument()
-                if type(exponent) is not int:
-                    raise Unread("a unit to a power that is no integer")
-                name += f"^{exponent}"
-                continue
-            if word in NO_UNITS and word:
-                raise Unread(f"{word!r} after a number")
-            if self.token in ("/", "'") or word == "per":
-                name += "'" if self.token == "'" else "/"
-            elif self.token == "*" and self.tokens[self.at + 1][:1] == '"':
-                name += "*"
-            elif word in ("square", "sq", "cubic", "cu"):
-                suffix = "^3" if word[0] == "c" else "^2"
-            elif word:
-                single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
-                name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
-            else:
+            token, word = self.token, self.token[1:] if self.token[:1] == '"' else ""
+            if not word and token not in ("^", "/", "'") and (token != "*" or self.tokens[self.at + 1][:1] != '"'):
                 return "%" if name == "/cent" else name
             self.next()
+            _refuse(word in NO_UNITS, f"{word!r} after a number")
+            if token == "^":
+                exponent = self.argument()
+                _refuse(type(exponent) is not int, "a unit to a power that is no integer")
+                name += f"^{exponent}"
+            elif not word or word == "per":
+                name += "/" if word else token
+            elif word in ("square", "sq", "cubic", "cu"):
+                suffix = "^3" if word[0] == "c" else "^2"
+            else:
+                single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
+                name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
 
     def sum(self) -> Node:
         terms = [] if self.token in SIGNS else [self.product()]
@@ -1043,7 +986,7 @@ class Parser(Builder):
         while True:
             token = self.token
             if token == "\\bmod" and self.modular:
-                return factors[0] if len(factors) == 1 else self.times(factors)
+                break
             if token in ("*", "\\bmod") or (token == "/" and self.tokens[self.at + 1][:1] != '"'):
                 self.next()
                 while self.token in ("-", "+"):
@@ -1055,43 +998,42 @@ class Parser(Builder):
                     factors = [x % node]
                 else:
                     raise Unread("a remainder of what are no whole numbers")
-            elif token in STOPS or token[0] == '"' or token == "/" or (token == "|" and self.bars):
-                return factors[0] if len(factors) == 1 else self.times(factors)
+            elif token in STOPS or token[0] in '"/' or (token == "|" and self.bars):
+                break
             elif token[0] in DIGITS and self.tokens[self.at - 1][0] in DIGITS:
                 raise Unread("two numbers side by side")
             elif token == "U" and _kind(factors[-1]):
-                return factors[-1]
+                break
             else:
                 factors.append(self.powers())
+        return factors[0] if len(factors) == 1 else self.times(factors)
 
     def powers(self) -> Node:
         node = self.atom()
         while True:
-            following = self.tokens[self.at + 1 : self.at + 4]
-            if self.token == "\\circ" and following[0][:1].isdigit():
-                raise Unread("an operation that is not known")  # 7 \circ 3
-            if self.token == "\\circ" or (self.token == "^" and "\\circ" in following[:2]):
-                self.go(self.at + (1 if self.token != "^" else 2 if following[0] == "\\circ" else 4))
+            token, following = self.token, self.tokens[self.at + 1]
+            raised = token == "^" and following in ("\\circ", "'")
+            _refuse(token == "\\circ" and following[:1].isdigit(), "an operation that is not known")  # 7 \circ 3
+            if raised:
+                token = self.next() and self.token
+            if token == "\\circ":
+                self.next()
                 scale = self.next() if self.token in ("C", "F") else ""
                 if self.angle:
                     node = self.times([node, "\\pi", Fraction(1, 180)])
                 else:
                     self.unit = "fahrenheit" if scale == "F" else "degree"
-            elif self.token == "^" and "'" in following[:2]:  # f^\prime
-                self.go(self.at + (2 if following[0] == "'" else 4))
-                node = node + "'" if type(node) is str else node
-            elif self.token == "^" and following[0] == "{" and following[1] in ORDINALS:  # 12^{th}
-                self.go(self.at + 4)
-            elif self.token == "^":
+            elif raised:  # f^\prime
+                prime = self.next()
+                node = node + prime if type(node) is str else node
+            elif token == "^":
                 exponent = self.exponent()
                 node = self.power(node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
-            elif self.token == "!":
+            elif token == "!":
                 self.next()
-                step = 1 + (self.token == "!" and bool(self.next()))
-                node = self.factorial(node, step)
-                if self.token == "!":
-                    raise Unread("a factorial of a factorial")
-            elif self.token == "%":
+                node = self.factorial(node, 1 + (self.token == "!" and bool(self.next())))
+                _refuse(self.token == "!", "a factorial of a factorial")
+            elif token == "%":
                 self.unit = self.next()
             else:
                 return node
@@ -1108,25 +1050,21 @@ class Parser(Builder):
 
     def argument(self) -> Node:
         """An argument, in braces or one token. A number ends there: the 2 of x^2\\\\frac12 begins no mixed number."""
-        if self.token == "{" and self.tokens[self.at + 1][:1] in DIGITS and self.tokens[self.at + 2] == "}":
-            self.go(self.at + 3)
-            return self.literal(self.tokens[self.at - 2])
-        return self.literal(self.next()) if self.token[:1] in DIGITS else self.atom()
+        token, at = self.plain(self.at)
+        if not token:
+            return self.atom()
+        self.go(at)
+        return self.literal(token)
 
     def enter(self) -> None:
         self.depth += 1
         self.work.spend(3)
-        if self.depth > MAX_DEPTH:
-            raise Unread(f"nested deeper than {MAX_DEPTH}")
+        _refuse(self.depth > MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
 
     def atom(self) -> Node:
-        """The value of one token, bracket, command or function with what belongs to it."""
         self.enter()
-        token = self.token
-        if not token:
-            raise Unread("ends too soon")
-        self.next()
-        if token[0] in DIGITS or (token[0] == "." and token[1:2] in DIGITS):
+        token = self.next()
+        if token[:1] in DIGITS or (token[:1] == "." and token[1:2] in DIGITS):
             node = self.number(token)
         elif token in CONSTANTS:
             node = token
@@ -1135,8 +1073,7 @@ class Parser(Builder):
             while self.token == "'":
                 node += self.next()
         else:
-            if token not in ATOMS:
-                raise Unread(f"{token!r} is no mathematics here")
+            _refuse(token not in ATOMS, f"{token or 'the end'!r} is no mathematics here")
             node = ATOMS[token](self, token)
         self.depth -= 1
         return node
@@ -1146,11 +1083,7 @@ class Parser(Builder):
         return (self.over if token == "\\frac" else self.choose)(above, self.argument())
 
     def root(self, _: str) -> Node:
-        degree = 2
-        if self.token == "[":
-            self.next()
-            degree = self.sum()
-            self.take("]")
+        degree = self.atom() if self.token == "[" else 2
         return self.power(self.argument(), self.over(1, degree))
 
     def fenced(self, token: str) -> Node:
@@ -1167,24 +1100,19 @@ class Parser(Builder):
 
     def series(self, token: str) -> Node:
         self.take("_")
-        self.take("{")
-        name = self.next()
-        self.take("=")
-        low = self.sum()
-        self.take("}")
+        start = self.atom()
         self.take("^")
         high, node = self.argument(), self.product()
-        if not type(low) is type(high) is int or high - low > 1000:
-            raise Unread("a sum or product over no range of whole numbers")
-        terms = [self.substitute(node, name, n) for n in range(low, high + 1)]
+        fits = _assigns(start) and type(start[3]) is type(high) is int and high - start[3] <= 1000
+        _refuse(not fits, "a sum or product over no range of whole numbers")
+        terms = [self.substitute(node, start[2], n) for n in range(start[3], high + 1)]
         return (self.plus if token == "\\sum" else self.times)(terms)
 
     def folded(self, token: str) -> Node:
-        node = self.atom()
-        items = node[2:] if _kind(node) == "seq" else node[1:] if _kind(node) == "set" else ()
-        whole = token in ("\\gcd", "\\lcm")
-        if not items or not all(type(x) is int if whole else _rational(x) for x in items):
-            raise Unread(f"{token} of what are no numbers")
+        node, whole = self.atom(), token in ("\\gcd", "\\lcm")
+        items = node[NESTED[_kind(node)] :] if _kind(node) in ("seq", "set") else ()
+        fits = items and all(type(x) is int if whole else _rational(x) for x in items)
+        _refuse(not fits, f"{token} of what are no numbers")
         return FOLDS[token](*items) if whole else FOLDS[token](items)
 
     def number(self, token: str) -> Node:
@@ -1192,43 +1120,42 @@ class Parser(Builder):
         if following == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
-            if not token.isdecimal() or not base.isdecimal() or not int(max(token)) < int(base[:3]) < 37:
-                raise Unread("no number in a base")
+            fits = token.isdecimal() and base.isdecimal() and int(max(token)) < int(base[:3]) < 37
+            _refuse(not fits, "no number in a base")
             return ("based", (token.lstrip("0"), base))
         value = self.literal(token)
         if "." in token and (following == "\\overline" or (following == "(" and token[-1] == ".")):
-            self.go(self.at + (following == "\\overline"))
-            opener, part = self.next(), self.next()
-            if not part.isdecimal() or opener not in ("{", "("):
-                raise Unread("a repeating part that is no digits")
-            self.take("}" if opener == "{" else ")")
+            part, at = self.plain(self.at + 1)
+            self.go(at)
+            _refuse(not part.isdecimal(), "a repeating part that is no digits")
+            if following == "(":
+                self.take(")")
             self.literal(part)
             return self.repeating(token.replace(".", ""), len(token) - token.index(".") - 1, part)
         if type(value) is int and "." not in token and (following == "\\frac" or self.tokens[self.at + 1] == "/"):
-            above, at = self.digits(self.at + (following == "\\frac"))
-            below, at = self.digits(at + (following != "\\frac"))
-            if 0 < above < below:
+            above, at = self.plain(self.at + (following == "\\frac"))
+            below, at = self.plain(at + (following != "\\frac"))
+            if (above + below).isdecimal() and len(above + below) < 40 and 0 < int(above or 0) < int(below or 0):
                 self.go(at)
-                return value + Fraction(above, below)
+                return value + Fraction(int(above), int(below))
         return value
 
-    def digits(self, at: int) -> tuple[int, int]:
+    def plain(self, at: int) -> tuple[str, int]:
+        """The number at `at`, in braces or not, "" where there is none; and the index after it."""
         braced = self.tokens[at] == "{" and self.tokens[at + 2] == "}"
         token = self.tokens[at + braced]
-        return (int(token) if token.isdecimal() and len(token) < 20 else -1), at + 1 + 2 * braced
+        return token if token[:1] in DIGITS else "", at + 1 + 2 * braced
 
     def subscript(self) -> str:
         """The tokens of a subscript as one text, "" where there is none."""
         if self.token != "_":
             return ""
         start = self.at + 1
-        braced = self.tokens[start] == "{"
-        braced &= "}" in self.tokens[start:]
+        braced = self.tokens[start] == "{" and "}" in self.tokens[start:]
         self.go(self.tokens.index("}", start) + 1 if braced else min(start + 1, len(self.tokens) - 4))
         return "_" + "".join(self.tokens[start + braced : self.at - braced]).replace('"', "")
 
     def bracketed(self, opener: str) -> Node:
-        """A value in brackets, a tuple or interval, a set, or x > 2 of \\\\{x : x > 2\\\\}."""
         closers, bars, self.bars = BRACKETS[opener], self.bars, 0
         signs, choice = self.signs, self.choice
         if opener == "\\{" and self.tokens[self.at + 1] in ("|", ":"):
@@ -1246,15 +1173,13 @@ class Parser(Builder):
             while self.token in (SEPARATORS if opener == "{" else (",", ";")):
                 self.next()
                 items.append(self.relation())
-        if self.token not in closers:
-            raise Unread("a bracket is not closed")
+        _refuse(self.token not in closers, "a bracket is not closed")
         brackets, self.bars = opener + self.next(), bars
         if opener in "([" and len(items) > 1:
             return ("seq", (brackets,), *items)
         if len(items) != 1 or opener == "\\{":
             return items[0] if len(items) == 1 and _kind(items[0]) in ("rel", "R") else ("set", *items)
-        if brackets in ("(]", "[)"):
-            raise Unread("brackets do not match")
+        _refuse(brackets in ("(]", "[)"), "brackets do not match")
         return items[0]
 
     def function(self, name: str) -> Node:
@@ -1287,20 +1212,17 @@ class Parser(Builder):
             elif self.token != "&":
                 break
             self.next()
-        if not self.token.startswith("\\end"):
-            raise Unread("a matrix is not closed")
-        self.next()
         rows = rows[: len(rows) - (not rows[-1])]
-        if len({len(row) for row in rows}) != 1:
-            raise Unread("a matrix of uneven rows")
+        uneven = len({len(row) for row in rows}) != 1
+        _refuse(uneven or not self.next().startswith("\\end"), "a matrix that is not closed, or of uneven rows")
         if token == "\\begincases" and len(rows[0]) == 1:
             return ("list", (",",), *sum(rows, []))
         return ("matrix", *map(tuple, rows))
 
     def determinant(self, token: str) -> Node:
         node = self.matrix(token) if token != "\\det" else self.atom()
-        if _kind(node) != "matrix" or len(node) != len(node[1]) + 1 or len(node) > 6:
-            raise Unread("a determinant of no small square")
+        square = _kind(node) == "matrix" and len(node) == len(node[1]) + 1 <= 6
+        _refuse(not square, "a determinant of no small square")
         return self.expand(node[1:])
 
     def expand(self, rows: tuple) -> Node:
@@ -1321,18 +1243,15 @@ ATOMS: dict[str, Callable[[Parser, str], Node]] = {
 }  # fmt: skip
 
 
-# Functions in terms of others; those of one line may use those of the lines before.
+# Functions in terms of others and of those before them.
 DERIVED: dict[str, Node] = {}
-for line in r"""
-\exp e^x; \sec \frac{1}{\cos x}; \csc \frac{1}{\sin x}; \tan \frac{\sin x}{\cos x}; \cot \frac{\cos x}{\sin x}
-\sinh \frac{e^x-e^{-x}}{2}; \cosh \frac{e^x+e^{-x}}{2}; \arccot \frac\pi2-\arctan x; \lg \log_{10} x
-\sech \frac{1}{\cosh x}; \csch \frac{1}{\sinh x}; \tanh \frac{\sinh x}{\cosh x}; \coth \frac{\cosh x}{\sinh x}
-\arcsin 2\arctan\frac{x}{1+\sqrt{1-xx}}
-\arccos \frac\pi2-\arcsin x
-\arcsec \arccos\frac1x; \arccsc \arcsin\frac1x
-""".strip().splitlines():
-    parts = (formula.split(None, 1) for formula in line.split("; "))
-    DERIVED |= {name: Parser(scan(formula), Work()).answer() for name, formula in parts}
+for formula in _phrases(r"""
+\exp e^x|\sec \frac{1}{\cos x}|\csc \frac{1}{\sin x}|\tan \frac{\sin x}{\cos x}|\cot \frac{\cos x}{\sin x}
+\sinh \frac{e^x-e^{-x}}{2}|\cosh \frac{e^x+e^{-x}}{2}|\sech \frac{1}{\cosh x}|\csch \frac{1}{\sinh x}
+\tanh \frac{\sinh x}{\cosh x}|\coth \frac{\cosh x}{\sinh x}|\lg \log_{10} x|\arcsin 2\arctan\frac{x}{1+\sqrt{1-xx}}
+\arccos \frac\pi2-\arcsin x|\arccot \frac\pi2-\arctan x|\arcsec \arccos\frac1x|\arccsc \arcsin\frac1x"""):
+    name, value = formula.split(None, 1)
+    DERIVED[name] = Parser(scan(value), Work()).answer()
 
 
 def _assigns(node: Node) -> bool:
@@ -1358,8 +1277,6 @@ def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) 
     """The value of tokens as a tree, if need be without words before it, a condition after it, or sides that cannot be
     read; a text node with the reason where they have none. `natural` takes a logarithm without a base to base e."""
     try:
-        if len(tokens) == 1 and tokens[0][0] in DIGITS:
-            return Builder(work).literal(tokens[0])
         return Parser(tokens, work, natural).answer()
     except (Unread, ArithmeticError, RecursionError) as error:
         why = str(error)
@@ -1371,7 +1288,6 @@ def parse(tokens: list[str], work: Work, natural: bool = False, depth: int = 0) 
 
 
 def _parts(tokens: list[str]) -> Iterator[list[str]]:
-    """The parts of unread tokens that may be the answer."""
     if "=>" in tokens:
         yield tokens[len(tokens) - tokens[::-1].index("=>") :]
     if (at := _condition(tokens)) > 0:
@@ -1408,11 +1324,7 @@ def _agrees(before: list[str], node: Node, work: Work) -> bool:
     """Whether no side before the last one is another number."""
     while before[-1:] in (["="], ["~"]):
         start = max((i + 1 for i, token in enumerate(before[:-1]) if token in ("=", "~")), default=0)
-        side, before = before[start:-1], before[:start]
-        try:
-            value = Parser(side, work).answer()
-        except (Unread, ArithmeticError, RecursionError):
-            continue
+        value, before = parse(before[start:-1], work, depth=3), before[:start]
         if _rational(value) and _rational(node) and value != node:
             return False
     return True
@@ -1430,11 +1342,11 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """A point modulo a prime of 125 bits: names get pseudo-random residues, i a square root of -1; all by a seed."""
+    """A point modulo a prime of 125 bits, drawn from a seed, where i is a root of -1; and the values found there."""
 
     def __init__(self, seed: str, work: Work, prime: int = 0):
         super().__init__()
-        self.seed, self.work, self.known = seed, work, {}
+        self.seed, self.work = seed, work
         self.prime = prime or (_draw(seed) >> 131 | 1 << 124) // 4 * 4 + 1
         while math.gcd(self.prime, SMALL) > 1 or any(pow(n, self.prime - 1, self.prime) > 1 for n in (2, 3)):
             work.spend(4)
@@ -1442,33 +1354,26 @@ class Residues(dict):
         base = next(n for n in range(2, 1000) if pow(n, self.prime // 2, self.prime) == self.prime - 1)
         self["i"] = pow(base, self.prime // 4, self.prime)
 
-    def __missing__(self, name: str) -> int:
-        self[name] = value = _draw(f"{name} {self.seed}") % self.prime
-        return value
-
     def of(self, node: Node) -> int:
-        """The value of a rational expression modulo the prime. Raises Irrational at any other operation."""
-        if node not in self.known:
-            self.known[node] = self.value(node)
-        return self.known[node]
-
-    def value(self, node: Node) -> int:
+        """The value of a rational expression modulo the prime. Raises NotImplementedError at any other operation."""
+        if node in self:
+            return self[node]
         self.work.spend(2)
         if type(node) is str:
-            return self[node]
-        if _rational(node):
-            return node.numerator * pow(node.denominator, -1, self.prime) % self.prime
-        if node[0] == "+":
-            return sum(map(self.value, node[1:])) % self.prime
-        if node[0] == "*":
-            return math.prod(map(self.value, node[1:])) % self.prime
-        if node[0] != "^" or type(node[2]) is not int:
-            raise Irrational
-        base, exponent = self.value(node[1]), node[2]
-        if not base and exponent < 0:
-            raise Unread("division by zero")
-        self.work.spend(20)
-        return pow(base, exponent if -9 < exponent < 99 else exponent % (self.prime - 1), self.prime)
+            value = _draw(f"{node} {self.seed}")
+        elif _rational(node):
+            value = node.numerator * pow(node.denominator, -1, self.prime)
+        elif node[0] in ("+", "*"):
+            value = (sum if node[0] == "+" else math.prod)(map(self.of, node[1:]))
+        elif node[0] != "^" or type(node[2]) is not int:
+            raise NotImplementedError
+        else:
+            base, exponent = self.of(node[1]), node[2]
+            _refuse(not base and exponent < 0, "division by zero")
+            self.work.spend(20)
+            value = pow(base, exponent if -9 < exponent < 99 else exponent % (self.prime - 1), self.prime)
+        self[node] = value % self.prime
+        return self[node]
 
 
 class Reals:
@@ -1486,9 +1391,9 @@ class Reals:
         self.work.spend(self.step)
         if type(node) is str:
             if node not in self.point:
-                constant = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}.get(node)
-                self.work.spend(self.long if constant else 1)
-                self.point[node] = (constant() if constant else self.draw(node)), ZERO
+                self.work.spend(self.long if node in CONSTANTS else 1)
+                x = 4 * self.arctan(ONE) if node == "\\pi" else ONE.exp() if node == "e" else self.draw(node)
+                self.point[node] = x, ZERO
             return self.point[node]
         if _rational(node):
             self.work.spend(_bits(node) ** 2 // 600_000)
@@ -1501,96 +1406,88 @@ class Reals:
         x, y = self.value(node[1])
         if name == "^":
             return self.power(x, y, node)
-        if name == "abs":
-            return ((x * x + y * y).sqrt() if y else abs(x)), ZERO
         if name == "\\ln":
             return self.ln(x, y)
-        if y:
-            raise Unread(f"{name} of a complex number")
+        if name == "abs":
+            return ((x * x + y * y).sqrt() if y else abs(x)), ZERO
+        _refuse(y, f"{name} of a complex number")
         return (REAL[name](self, x) if name in REAL else self.whole(name, x, node)), ZERO
 
     def total(self, terms: tuple[Decimal, ...]) -> Decimal:
-        sizes = [abs(x) for x in terms if x]
-        total = sum(terms)
+        sizes, total = [abs(x) for x in terms if x], sum(terms)
         if len(sizes) < 2:
             return total
         rough = self.digits == ROUGH.prec and abs(total) < max(sizes) * ONE.scaleb(-12)
-        if rough or min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits):
-            raise Unread("a sum of terms too far apart, or too near for a rough value")
+        apart = min(sizes) < max(sizes) * ONE.scaleb(20 - self.digits)
+        _refuse(rough or apart, "a sum of terms too far apart, or too near for a rough value")
         return ZERO if abs(total) < max(sizes) * self.tiny else total
 
     def power(self, x: Decimal, y: Decimal, node: tuple) -> Complex:
         _, base, exponent = node
         u, v = self.value(exponent)
         if not x and not y:
-            if u <= 0:
-                raise Unread("division by zero")
+            _refuse(u <= 0, "division by zero")
             return ZERO, ZERO
         p, q = (exponent.numerator, exponent.denominator) if type(exponent) is Fraction else (0, 0)
         if not q and abs(u) < 10**9 and u == u.to_integral_value():
             p, q = int(u), 1
         self.work.spend(self.step * (20 + 4 * p.bit_length()))
-        if not y and not v and (x > 0 or q % 2):
-            # A negative number has a real odd root: (-8)^{1/3} = -2.
-            if q not in (1, 2):
-                self.work.spend(2 * self.long)
-            size = self.root(abs(x)) ** p if q == 2 else abs(x) ** (p if q == 1 else u)
+        if not y and not v and (x > 0 or q % 2):  # a negative number has a real odd root: (-8)^{1/3} = -2
+            self.work.spend(2 * self.long * (q not in (1, 2)))
+            if q == 2:
+                shift = self.digits - x.adjusted() // 2
+                size = Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
+            else:
+                size = abs(x) ** (p if q == 1 else u)
             return (-size if x < 0 and p % 2 else size), ZERO
         size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
         self.work.spend(self.long)
         size = size.exp()
         return (size * self.sine(angle + self.value("\\pi")[0] / 2), size * self.sine(angle)) if angle else (size, ZERO)
 
-    def root(self, x: Decimal) -> Decimal:
-        shift = self.digits - x.adjusted() // 2
-        return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift)
-
     def ln(self, x: Decimal, y: Decimal) -> Complex:
-        """The principal logarithm of x + iy."""
         self.work.spend(self.long)
         if x > 0 and not y:
             return x.ln(), ZERO
-        if not self.imaginary or not (x or y):
-            raise Unread("no real value, or the logarithm of 0")
+        _refuse(not self.imaginary or not (x or y), "no real value, or the logarithm of 0")
         half = self.value("\\pi")[0] / (-2 if y < 0 else 2)
         return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * half if x < 0 else 0) if x else half
 
     def sine(self, x: Decimal) -> Decimal:
-        """sin x by Taylor's series, once |x| is at most pi."""
-        if abs(x) > 10**6:
-            raise Unread("an angle beyond a million")
+        _refuse(abs(x) > 10**6, "an angle beyond a million")
         turn = self.value("\\pi")[0] * 2
-        x -= (x / turn).to_integral_value() * turn
-        term, total, k, square, end = x, x, 2, -x * x, self.tiny * self.tiny
-        while abs(term) > end:
-            self.work.spend(2 * self.step)
-            term *= square / (k * (k + 1))
-            total += term
-            k += 2
+        total = self.series(x - (x / turn).to_integral_value() * turn, True)
         return ZERO if abs(total) < self.tiny else total
 
     def arctan(self, x: Decimal) -> Decimal:
         self.work.spend(60 * self.step)
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
-        term, total, k, square, end = x, x, 3, -x * x, self.tiny * self.tiny
-        while abs(term) > end:
-            self.work.spend(2 * self.step)
-            term *= square
-            total += term / k
-            k += 2
-        return 8 * total
+        return 8 * self.series(x, False)
 
-    def rounded(self, x: Decimal, how: str) -> Decimal:
+    def series(self, x: Decimal, factorials: bool) -> Decimal:
+        """x - x^3 / 3 + x^5 / 5 - ..., or with 3! and 5! for 3 and 5."""
+        term = power = total = x
+        k = below = 1
+        while abs(term) > self.tiny * self.tiny:
+            self.work.spend(2 * self.step)
+            k += 2
+            power *= -x * x
+            below = below * k * (k - 1) if factorials else k
+            term = power / below
+            total += term
+        return total
+
+    def rounded(self, x: Decimal, how: str = "") -> Decimal:
         near = x.to_integral_value()
-        if abs(x - near) > self.tiny * (1 + abs(x)) and not how:
-            raise Unread("a factorial or binomial of no whole number")
-        return near if abs(x - near) <= self.tiny * (1 + abs(x)) else x.to_integral_value(how)
+        if abs(x - near) <= self.tiny * (1 + abs(x)):
+            return near
+        _refuse(not how, "a factorial or binomial of no whole number")
+        return x.to_integral_value(how)
 
     def whole(self, name: str, x: Decimal, node: tuple) -> Decimal:
-        n, k = self.rounded(x, ""), self.rounded(self.value(node[2])[0], "") if name == "\\binom" else ZERO
-        if not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE):
-            raise Unread("a factorial or binomial of no natural number, or beyond the bound")
+        n, k = self.rounded(x), self.rounded(self.value(node[2])[0]) if name == "\\binom" else ZERO
+        _refuse(not (0 <= n <= MAX_WHOLE and 0 <= k <= MAX_WHOLE), "a factorial or binomial beyond the bounds")
         build = Builder(self.work)
         return self.value(build.choose(int(n), int(k)) if name == "\\binom" else build.factorial(int(n), len(name)))[0]
 
@@ -1610,7 +1507,6 @@ def _product(x: Complex, y: Complex) -> Complex:
 
 
 def _close(a: Complex, b: Complex, tolerance: Decimal) -> bool:
-    """Whether two complex numbers agree up to a relative tolerance."""
     bound = max(map(abs, a + b)) * tolerance
     return abs(a[0] - b[0]) <= bound and abs(a[1] - b[1]) <= bound
 
@@ -1619,12 +1515,7 @@ def _width(node: Node) -> int:
     """About the number of digits of the longest whole number in a node."""
     if _rational(node):
         return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
-    return max(map(_width, node), default=0) if type(node) is tuple and node[:1] not in (("text",), ("based",)) else 0
-
-
-def _stepped(node: Node) -> bool:
-    """Whether an expression has a floor or ceiling."""
-    return type(node) is tuple and (node[0] in ("floor", "ceil") or any(map(_stepped, node[1:])))
+    return max(map(_width, node), default=0) if type(node) is tuple else 0
 
 
 # ------------------------------------------------------------------------------------------------------- the comparison
@@ -1679,10 +1570,8 @@ def _words(tokens: list[str]) -> str | None:
     """Tokens that are only words and letters as one text, without case, article and brackets; None of others."""
     if tokens[0][0] in DIGITS:
         return None
-    kept = [token for token in tokens if token not in ("{", "}", ".", ":", "?", '"')]
-    if "," not in kept and ";" not in kept:
-        kept = [token for token in kept if token not in "()"]
-    words = [token.strip('"') for token in kept]
+    dropped = ("{", "}", ".", ":", "?", '"') + (() if {",", ";"}.intersection(tokens) else ("(", ")"))
+    words = [token.strip('"') for token in tokens if token not in dropped]
     if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return None
     if words[0] == "there" and words[1:2] in (["is"], ["are"]):
@@ -1710,13 +1599,11 @@ class Judge(Builder):
     def __init__(self, a: str, b: str, work: Work):
         super().__init__(work)
         self.a, self.b, self.seed = a, b, "\0".join(sorted((a, b)))
-        self.directed, self.trees = False, ()
+        self.directed, self.trees, self.context = False, (), None
         self.reals: dict[tuple[int, bool], Reals] = {}
         self.values: dict[tuple, Complex | Exception] = {}
-        self.sizes: dict[Node, float | None] = {}
 
     def verdict(self, left: list[str], right: list[str], directed: bool) -> tuple[bool, str]:
-        """The verdict on the tokens of two answers, and why."""
         self.directed = directed
         if self.same_words(left, right):
             return True, "equal"
@@ -1726,12 +1613,10 @@ class Judge(Builder):
         for one, other in readings:
             for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
                 x, y = self.trees = parse(one, self.work, natural), parse(other, self.work, natural)
-                for known in (self.values, self.reals, self.sizes):
-                    known.clear()
+                self.values, self.reals, self.context = {}, {}, None
                 try:
-                    if (self.match(x, y) and self.conditions(one, other)) or self.labelled(one, other, x, y):
-                        return True, "equal"
-                    if directed and self.rounds(x, y, other):
+                    equal = (self.match(x, y) and self.conditions(one, other)) or self.labelled(one, other, x, y)
+                    if equal or (directed and self.rounds(x, y, other)):
                         return True, "equal"
                 except Unread as error:
                     why = f" as far as decided: {error}"
@@ -1769,7 +1654,6 @@ class Judge(Builder):
         return len(gold[-1].lstrip("0.")) > 7 and size is not None and abs(size - y) < 5 * 10.0**-places
 
     def match(self, a: Node, b: Node) -> bool:
-        """Whether two values are equal as answers. Raises Unread beyond a bound."""
         self.work.spend(2)
         kind, other = kinds = _kind(a), _kind(b)
         if not kind and not other:
@@ -1787,20 +1671,17 @@ class Judge(Builder):
         if named and _kind(node) == "seq" and node[1] == ("()",):
             return len(named) == len(node) - 2 and all(map(self.match, named.values(), node[2:]))
         if kind in REGIONS or other in REGIONS:
-            try:
+            with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
-            except Unread:
-                pass
         if kind == other == "rel":
             return self.same_relation(a, b)
-        return next((compare(self, a, b) for name, compare in COMPARISONS if name in kinds), False)
+        return next((compare(self, a, b) for name, compare in COMPARISONS.items() if name in kinds), False)
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
         kinds = _kind(a), _kind(b)
         left, right = ([*x[NESTED[_kind(x)] :]] if _kind(x) in ("list", "set") else [x] for x in (a, b))
-        if max(len(left), len(right)) > MAX_MEMBERS:
-            raise Unread(f"more than {MAX_MEMBERS} members")
+        _refuse(max(len(left), len(right)) > MAX_MEMBERS, f"more than {MAX_MEMBERS} members")
         if "set" in kinds or any(_kind(x) == "list" and x[1] == ("\\or",) for x in (a, b)):
             for found in (left, right):
                 found[:] = [x for i, x in enumerate(found) if not any(self.match(x, y) for y in found[:i])]
@@ -1826,11 +1707,9 @@ class Judge(Builder):
         (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
         if (unit != other and unit and other) or _kind(x) != _kind(y):
             return False
-        if self.match(x, y):
-            return True
-        if unit == other or _kind(x) or "%" not in (unit, other):
-            return False
-        return self.same(self.over(x, 100), y) if unit == "%" else self.same(x, self.over(y, 100))
+        percent = unit != other and "%" in (unit, other) and not _kind(x)
+        x_part, y_part = self.over(x, 100) if percent and unit else x, self.over(y, 100) if percent and other else y
+        return self.match(x, y) or (percent and self.same(x_part, y_part))
 
     def same_based(self, a: Node, b: Node) -> bool:
         digits, value = (a[1][0], b) if _kind(a) == "based" else (b[1][0], a)
@@ -1845,11 +1724,12 @@ class Judge(Builder):
     def same_ratio(self, a: Node, b: Node) -> bool:
         """Up to scale, and a : b is a/b; but 10:50 may be a time of day and is only itself, as is one with a zero."""
         left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
-        if len(left) != len(right) or any(map(_kind, left + right)):
+        both = left + right
+        if len(left) != len(right) or any(map(_kind, both)):
             return False
-        both = left + right if len(left) == 2 and all(type(x) is int for x in left + right) else ()
-        times = [9 < x < 60 for x in both]
-        if times[1::2] == [True, True] or times[:2] == [True, True] or times[2:] == [True, True] or 0 in left + right:
+        whole = len(both) == 4 and all(type(x) is int for x in both)
+        times = [9 < x < 60 for x in both] if whole else []
+        if [True, True] in (times[1::2], times[:2], times[2:]) or 0 in both:
             return all(map(self.same, left, right))
         return all(self.same(self.times([left[0], y]), self.times([right[0], x])) for x, y in zip(left, right))
 
@@ -1863,10 +1743,8 @@ class Judge(Builder):
         """What a chain of equal signs says a value is: 5 of x = 5 and of m+n = 5, t-2 of h(t) = t-2, 8 of n = 2^3 = 8,
         the last side and its rounding of x = 1/3 ~ 0.33; nothing of x+2y = 5, of 5 = 6, or of two roundings."""
         signs, sides = list(relation[1]), list(relation[2:])
-        if signs == ["\\in"]:
-            return sides[1:]
         if not {*signs} <= {"=", "~"} or "~" in signs[:-1]:
-            return []
+            return sides[1:] if signs == ["\\in"] else []
         chain = len(sides) > 2
         if not chain and not _is_name(*sides) and _is_name(*sides[::-1]):
             sides.reverse()
@@ -1875,14 +1753,10 @@ class Judge(Builder):
         rounding = sides.pop() if len(sides) > 1 and signs[-1] == "~" else None
         value = sides[-1]
         for side in sides[:-1]:
-            if letters(side) != letters(value):
-                if not chain or letters(value):
-                    return []
-            elif not self.match(side, value):
+            alike = letters(side) == letters(value)
+            if not self.match(side, value) if alike else not chain or letters(value):
                 return []
-        if rounding is None:
-            return [value]
-        exact = self.rounding(value, rounding)
+        exact = rounding is not None and self.rounding(value, rounding)
         return [] if exact is None else [value, rounding] if exact else [value]
 
     def rounding(self, value: Node, rounding: Node) -> bool | None:
@@ -1903,14 +1777,13 @@ class Judge(Builder):
         if len(a) != len(b):
             return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
         signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
-        if signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b)):
-            return True
-        if signs == back and all(map(self.match, a[2:], b[:1:-1])):
+        straight = signs == others and (all(map(self.match, a[2:], b[2:])) or self.renamed(a, b))
+        if straight or (signs == back and all(map(self.match, a[2:], b[:1:-1]))):
             return True
         if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         f, g = self.plus([a[2], self.minus(a[3])]), self.plus([b[2], self.minus(b[3])])
-        if f == 0 or g == 0:
+        if 0 in (f, g):
             return False
         if signs[0] in FLIPPED:
             return self.proportion(f, g) == (1 if signs == others else -1)
@@ -1918,7 +1791,7 @@ class Judge(Builder):
             one, other = self.points
             x, y = one.of(f), one.of(g)
             return x != 0 != y and (x * other.of(g) - other.of(f) * y) % one.prime == 0
-        except Irrational:
+        except NotImplementedError:
             return self.proportion(f, g) != 0
 
     def renamed(self, a: Node, b: Node) -> bool:
@@ -1935,10 +1808,10 @@ class Judge(Builder):
         pairs: list[tuple[Complex, Complex]] = []
 
         def proportional(x: Complex, y: Complex, tolerance: Decimal) -> bool:
-            pairs.extend([(x, y)] * any(x))
-            return any(x) == any(y) and (
-                not any(x) or _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
-            )
+            if not any(x) or not any(y):
+                return any(x) == any(y)
+            pairs.append((x, y))
+            return _close(_product(x, pairs[0][1]), _product(y, pairs[0][0]), tolerance)
 
         if not self.agree(f, g, proportional) or len(pairs) < 2:
             return 0
@@ -1952,64 +1825,54 @@ class Judge(Builder):
         ends: list[tuple[float, Node]] = []
         sizes = [(self.size(node), node) for node in {*_leaves(a), *_leaves(b)}]
         finite = [(size, node) for size, node in sizes if size is not None and not math.isinf(size)]
-        self.cells = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
+        self.cells = dict(INFINITIES)
         for size, node in sorted(finite, key=lambda end: end[0]):
             self.work.spend(4)
             near = [i for i in range(max(0, len(ends) - 3), len(ends)) if math.isclose(ends[i][0], size, rel_tol=1e-12)]
             at = next((i for i in near if self.same(ends[i][1], node)), len(ends))
             ends += [(size, node)] * (at == len(ends))
             self.cells[node] = 2 * at + 1
+        self.line = frozenset(range(2 * len(ends) + 1))
         one, other = _letter(a), _letter(b)
-        alike = all(self.inside(a, cell) == self.inside(b, cell) for cell in range(2 * len(ends) + 1))
-        return alike and (one == other or not one or not other)
+        return self.region(a) == self.region(b) and (one == other or not one or not other)
 
-    def inside(self, node: Node, cell: int) -> bool:
-        """Whether a cell of the line is in a set of reals. Raises Unread of what is none."""
-        self.work.spend(2)
-        kind = _kind(node)
-        if kind == "seq" and len(node) == 4:
-            low, high = self.cell(node[2]), self.cell(node[3])
-            if low > high:
-                raise Unread("an empty interval")
-            return low < cell < high or (cell, node[1][0][0]) == (low, "[") or (cell, node[1][0][1]) == (high, "]")
+    def region(self, node: Node) -> frozenset[int]:
+        self.work.spend(2 + len(self.line))
+        kind, parts = _kind(node), node[NESTED.get(_kind(node), 1) :] if type(node) is tuple else ()
+        if kind == "R":
+            return self.line
         if kind == "set":
-            return cell in [*map(self.cell, node[1:])]
+            return self.line.intersection(map(self.cells.__getitem__, parts))
+        if kind == "seq" and len(parts) == 2:
+            low, high = map(self.cells.__getitem__, parts)
+            _refuse(low > high, "an empty interval")
+            closed = {end for end, bracket in zip((low, high), node[1][0]) if bracket in "[]"}
+            return frozenset(cell for cell in self.line if low < cell < high or cell in closed)
         if kind == "rel":
-            return all(self.holds(*link, _letter(node), cell) for link in zip(node[2:], node[1], node[3:]))
-        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in node[2:])):
-            first, *others = [self.inside(x, cell) for x in node[NESTED[kind] :]]
-            if kind == "without" or node[1] == ("\\and",):
-                return first and all(x == (kind == "list") for x in others)
-            return first or any(others)
-        if kind != "R":
-            raise Unread("no set of reals")
-        return True
+            letter = _letter(node)
+            return frozenset.intersection(*(self.holds(*link, letter) for link in zip(parts, node[1], parts[1:])))
+        if kind in ("union", "without") or (kind == "list" and all(_kind(x) == "rel" for x in parts)):
+            combine = sub if kind == "without" else and_ if node[1] == ("\\and",) else or_
+            return reduce(combine, map(self.region, parts))
+        raise Unread("no set of reals")
 
-    def holds(self, left: Node, sign: str, right: Node, letter: str, cell: int) -> bool:
-        """Whether a relation between a letter and an end holds in a cell."""
+    def holds(self, left: Node, sign: str, right: Node, letter: str) -> frozenset[int]:
+        self.work.spend(1 + len(self.line) // 4)
         if left != letter:
             left, sign, right = right, FLIPPED.get(sign, sign), left
-        if left != letter or not letter or sign not in HOLDS:
-            raise Unread("no inequality in one letter")
-        return self.inside(right, cell) if sign == "\\in" else HOLDS[sign](cell, self.cell(right))
-
-    def cell(self, node: Node) -> float:
-        """The cell of an end."""
-        if node not in self.cells:
-            raise Unread("an interval between no real numbers")
-        return self.cells[node]
+        _refuse(left != letter or not letter or sign not in HOLDS, "no inequality in one letter")
+        if sign == "\\in":
+            return self.region(right)
+        return frozenset(cell for cell in self.line if HOLDS[sign](cell, self.cells[right]))
 
     def same(self, a: Node, b: Node) -> bool:
-        """Whether two expressions are equal. Raises Unread beyond a bound."""
         self.work.spend(2)
         if a == b:
             return True
-        if (_rational(a) and _rational(b)) or INFINITY in (*_unsigned(a), *_unsigned(b)):
+        if (_rational(a) and _rational(b)) or a in INFINITIES or b in INFINITIES:
             return False
-        try:
+        with suppress(NotImplementedError):
             return self.points[0].of(a) == self.points[0].of(b)
-        except Irrational:
-            pass
         x, y = self.size(a), self.size(b)  # far apart in cheap arithmetic is far apart
         if x is not None and y is not None and abs(x - y) > 1e-9 * max(abs(x), abs(y)):
             return False
@@ -2017,36 +1880,29 @@ class Judge(Builder):
 
     @cached_property
     def points(self) -> tuple[Residues, Residues]:
-        """Two points modulo one prime."""
         first = Residues(self.seed, self.work)
         return first, Residues(self.seed + "'", self.work, first.prime)
 
     def size(self, node: Node) -> float | None:
         """A real number as a float, infinities too; None of anything else."""
-        if INFINITY in _unsigned(node):
-            return math.inf if node == INFINITY else -math.inf
-        if node not in self.sizes:
-            self.sizes[node] = None
-            if not _kind(node) and not names(node) - {"\\pi", "e"} and _width(node) <= MAX_WIDTH:
-                with localcontext(ROUGH):
-                    try:
-                        x, y = Reals(ROUGH.prec, lambda name: ZERO, True, self.work).value(node)
-                        self.sizes[node] = None if y else float(x)
-                    except (Unread, ArithmeticError):
-                        pass
-        return self.sizes[node]
+        if node in INFINITIES:
+            return INFINITIES[node]
+        if _kind(node) or names(node) - {"\\pi", "e"} or _width(node) > MAX_WIDTH:
+            return None
+        with localcontext(ROUGH):
+            found = self.value(node, -1, True)
+        return None if isinstance(found, Exception) or found[1] else float(found[0])
 
     def agree(self, a: Node, b: Node, check: Callable[[Complex, Complex, Decimal], bool]) -> bool:
         """Whether two expressions pass a check wherever both have a value. Raises Unread of too few points."""
-        if not self.reals:  # the first time for these two: the letters in order, and the working precision
+        if not self.context:  # the first time for these two: the letters in order, and the working precision
             self.order, self.width = sorted(_texts(self.trees)), _width(self.trees)
             extra = max(0, min(self.width, MAX_WIDTH) - 5)
             self.tolerance = ONE.scaleb(-50 - 2 * extra)
             self.context = Context(70 + 3 * extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=TRAPS)
-        if self.width > MAX_WIDTH:
-            raise Unread(f"a number of more than {MAX_WIDTH} digits in what is not rational")
+        _refuse(self.width > MAX_WIDTH, f"a number of more than {MAX_WIDTH} digits in what is not rational")
         found = letters(a) | letters(b)
-        stepped = _stepped(a) or _stepped(b)
+        stepped = not {"floor", "ceil"}.isdisjoint(_texts((a, b)))
         imaginary = not found or "i" in names(a) | names(b)
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
@@ -2061,17 +1917,17 @@ class Judge(Builder):
                         return False
                     seen += 1
                     real += number < 9 and SCALE[number] > 0
-        if seen < (1 if not found else 2 if real and not stepped else 6):
-            raise Unread(str(error or "too few points"))
+        _refuse(seen < (1 if not found else 2 if real and not stepped else 6), str(error or "too few points"))
         return True
 
     def value(self, node: Node, number: int, imaginary: bool) -> Complex | Exception:
+        """The value at a point, or why there is none. The point -1 is for rough values of constants."""
         key = node, number, imaginary
         if key not in self.values:
             if key[1:] not in self.reals:
-                made = Reals(self.context.prec, partial(self.draw, number), imaginary, self.work)
-                for old in self.reals.values():  # pi and e are worked out once
-                    made.point |= {name: old.point[name] for name in CONSTANTS & old.point.keys()}
+                made = Reals(getcontext().prec, partial(self.draw, number), imaginary, self.work)
+                known = [old.point for old in self.reals.values() if old.digits == made.digits]
+                made.point |= {name: point[name] for point in known for name in CONSTANTS & point.keys()}
                 self.reals[key[1:]] = made
             try:
                 self.values[key] = self.reals[key[1:]].value(node)
@@ -2092,11 +1948,10 @@ class Judge(Builder):
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
 
 
-COMPARISONS = (
-    ("rel", Judge.same_solved), ("list", Judge.same_members), ("set", Judge.same_members),
-    ("quantity", Judge.same_quantity), ("matrix", Judge.same_matrix), ("based", Judge.same_based),
-    ("ratio", Judge.same_ratio),
-)  # fmt: skip
+COMPARISONS = {
+    "rel": Judge.same_solved, "list": Judge.same_members, "set": Judge.same_members, "quantity": Judge.same_quantity,
+    "matrix": Judge.same_matrix, "based": Judge.same_based, "ratio": Judge.same_ratio,
+}  # fmt: skip
 
 
 def _texts(node: Node) -> set[str]:
@@ -2117,13 +1972,8 @@ def _letter(node: Node) -> str:
     if kind == "rel":
         return next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), "")
     found = {_letter(x) for x in node[NESTED[kind] :]} - {""} if kind in ("union", "without", "list") else set()
-    if len(found) > 1:
-        raise Unread("inequalities of several letters")
+    _refuse(len(found) > 1, "inequalities of several letters")
     return max(found, default="")
-
-
-def _unsigned(node: Node) -> tuple:
-    return node[2:] if type(node) is tuple and node[:2] == ("*", -1) else (node,)
 
 
 def _assigned(node: Node) -> dict[str, Node]:
@@ -2140,7 +1990,6 @@ def _assigned(node: Node) -> dict[str, Node]:
 
 
 def _plain(node: Node) -> bool:
-    """Whether an expression is a name or names side by side, as in AB and f(x)."""
     return type(node) is str or (type(node) is tuple and node[0] == "*" and all(type(x) is str for x in node[1:]))
 
 
