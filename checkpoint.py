@@ -260,9 +260,9 @@ def restore(path: Path, model, optimizer) -> int:
 
 
 def _checksums(folder: Path) -> dict[str, int]:
-    """Of every tensor file below a folder, read in pieces."""
+    """Of every file below a folder but the one that keeps them, read in pieces."""
     found = {}
-    for file in sorted(folder.rglob("*.safetensors")):
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "state.json"):
         with open(file, "rb") as handle:
             value = 0
             while piece := handle.read(2**24):

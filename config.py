@@ -378,7 +378,8 @@ def _check(one, hint, value, place: str):
         wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
         raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
     if plain in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
-        raise ValueError(f"{place} must be {'at least' if one.metadata['zero'] else 'above'} 0 and finite, not {value}")
+        least = "at least" if one.metadata["zero"] else "above"
+        raise ValueError(f"{place} must be {least} 0 and finite, below 2^63, not {value}")
 
 
 OF_ONE_RUN = ("out", "resume", "config")  # settings that no other run takes over
@@ -533,7 +534,7 @@ def run(main):
     """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM, SIGHUP) ends it without a traceback, with code 130."""
     sys.stdout, sys.stderr = Unbreakable(sys.stdout), Unbreakable(sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             signal.signal(number, _on_signal)
     try:
         main()

@@ -317,6 +317,8 @@ def _problem(row) -> Problem:
     name, answer = _field(row, ANSWER_FIELDS)
     if type(answer) is int or (type(answer) is float and math.isfinite(answer)):
         answer = str(answer)
+    if isinstance(answer, str) and answer.encode("utf-8", "ignore").decode() != answer:
+        raise ValueError("the answer holds half a character (a lone surrogate)")
     if not isinstance(answer, str):
         others = f"{', '.join(ANSWER_FIELDS[1:-1])} or {ANSWER_FIELDS[-1]}"
         raise ValueError(f"the field answer is missing, empty or no text (and there is no {others})")

@@ -346,6 +346,8 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     if "config" in given:
         given = with_file(given)
     run = Run(given.get("out"), given.get("resume", False))
+    if run.settings:
+        config.typed(config.Training, run.settings, run.folder / "config.json")
     given = config.take_over(config.Training, given, run.settings, run.folder)
     nothing_forgotten(given)
     name, set_name = given.get("model", "toy"), given.get("data", "toy")
@@ -465,8 +467,10 @@ def main():
                 course.note(*trainer.step(course.done))
         if held_out and parallel.rank() == 0:
             rows = {row["step"]: row for row in run.rows("evaluations.jsonl")}
-            if 0 in rows:  # unless somebody removed it
-                print(metrics.closing(rows[0], rows[steps]), flush=True)
+            told = (
+                metrics.closing(rows[0], rows[steps]) if 0 in rows else "what it measured before is not there any more"
+            )
+            print(told, flush=True)
     say(metrics.next_steps(run.folder, config.flat(trainer.settings)))
     unlock(run.folder / ".lock")
     parallel.stop()

@@ -2005,3 +2005,7 @@ def _is_name(node: Node, value: Node) -> bool:
     if all(type(x) is str or (x == -1 and len(parts) > 1) for parts in factors for x in parts):
         return bool(found) and (constant or len(terms) == 1)
     return bool(found) and constant and value != 0 and not found & {"x", "y", "z"}
+
+
+if __name__ == "__main__":
+    raise SystemExit("python -m tools.grade RESPONSE GOLD shows what this reads, and its verdict")

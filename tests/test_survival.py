@@ -141,7 +141,7 @@ def saved(tmp_path):
     return tmp_path / "step-000002"
 
 
-@pytest.mark.parametrize("file", ["optimizer.safetensors", "model/model.safetensors"])
+@pytest.mark.parametrize("file", ["optimizer.safetensors", "model/model.safetensors", "model/config.json"])
 def test_a_flipped_byte_is_noticed(saved, file):
     content = bytearray((saved / file).read_bytes())
     content[-3] ^= 1

@@ -104,6 +104,9 @@ def load(path: str) -> list[dict]:
 
 def main(arguments: list[str]) -> int:
     """The program of the module's docstring: its exit code."""
+    if {"-h", "--help"} & {*arguments}:
+        print(__doc__.strip())
+        return 0
     if len(arguments) != 2:
         print(USAGE, file=sys.stderr)
         return 2
