@@ -11,8 +11,9 @@ lines: rows are added whole, files are replaced whole, and a last line torn by a
     checkpoints/step-000010/
         model/                  the policy in transformers' format, float32 safetensors
         optimizer.safetensors   AdamW's moments, whole: the number of processes may change
-        state.json              the step
-    model               a link to the newest checkpoint's model
+        state.json              the step, and a checksum of every other file
+    model               a link to the newest checkpoint's model, or a copy where there are no links
+    .lock               who writes here, while it does
 
 A checkpoint is written to a hidden folder, synced to disk and renamed: a folder called step-N is complete, whenever the
 process was killed. The last good one is removed only after the next is in place. Nothing else needs keeping: what is

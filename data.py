@@ -9,7 +9,7 @@ A problem is a question and the answer that a response is verified against. A se
     aime24=data/problems.jsonl              a file under a name of your choice
 
 A file holds JSON lines, a JSON array, CSV or Parquet (needs pyarrow), each of them gzipped or not: told by its content,
-CSV by its name. A row has a question (QUESTION_FIELDS) and an answer (ANSWER_FIELDS); the first field that is not empty
+CSV and TSV by their names. A row has a question (QUESTION_FIELDS) and an answer (ANSWER_FIELDS); the first field that is not empty
 counts, in capitals or not. Of an answer that is a worked text, what stands in the last `\\boxed{}` or after a final
 `####` is taken. Of a prompt that is a list of messages, the last one of the user, with whatever instructions it holds.
 
