@@ -8,10 +8,11 @@ A problem is a question and the answer that a response is verified against. A se
                                             /file or /folder, :split and @revision
     aime24=data/problems.jsonl              a file under a name of your choice
 
-A file holds JSON lines, a JSON array, CSV or Parquet (needs pyarrow), each of them gzipped or not: told by its content,
-CSV and TSV by their names. A row has a question (QUESTION_FIELDS) and an answer (ANSWER_FIELDS); the first field that is not empty
-counts, in capitals or not. Of an answer that is a worked text, what stands in the last `\\boxed{}` or after a final
-`####` is taken. Of a prompt that is a list of messages, the last one of the user, with whatever instructions it holds.
+A file holds JSON lines, a JSON array, CSV, TSV or Parquet (needs pyarrow), each of them gzipped or not: told by its
+content, CSV and TSV by their names. A row has a question (QUESTION_FIELDS) and an answer (ANSWER_FIELDS); the first
+field that is not empty counts, in capitals or not. Of an answer that is a worked text, what stands in the last
+`\\boxed{}` or after a final `####` is taken. Of a prompt that is a list of messages, the last one of the user, with
+whatever instructions it holds.
 
 A row that cannot be used stops the program, with its place and the reason. Repeated questions are kept and reported.
 """
