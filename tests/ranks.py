@@ -3,6 +3,7 @@
 PYTHONPATH=.:tests torchrun --nproc-per-node N tests/ranks.py OUT FLAGS...
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -90,3 +91,5 @@ def main(out: str, *flags: str):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # gloo's threads abort a process now and then while Python takes itself down: all is done by then
