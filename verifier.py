@@ -693,6 +693,7 @@ def names(node: Node) -> frozenset[str]:
 
 
 def letters(node: Node) -> frozenset[str]:
+    """The names in a node that stand for unknowns."""
     return names(node) - CONSTANTS
 
 

@@ -11,6 +11,7 @@ import torch
 from tiny import make_model, make_tokenizer
 
 import coldstart
+import config
 import data
 import policy
 from reflect import SYNTHESIS
@@ -53,3 +54,21 @@ def real_path(tmp_path_factory):
     coldstart.finetune(model, [examples] * 90, 90, 6e-3, 10)
     policy.save(model, tokenizer, folder / "model")
     return folder
+
+
+@pytest.fixture
+def run_program(monkeypatch, capsys):
+    """Runs the main function of a program with some arguments, in this process: its exit code, and what it said."""
+
+    def run(main, *argv):
+        monkeypatch.setattr(config, "_asked", None)  # nobody has asked it to stop yet
+        monkeypatch.setattr("sys.argv", ["program", *map(str, argv)])
+        code = 0
+        try:
+            config.run(main)
+        except SystemExit as stopped:
+            code = stopped.code
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run

@@ -52,22 +52,15 @@ def test_every_prompt_goes_through_the_chat_template_with_the_system_message():
 
 
 @pytest.fixture
-def begin(real_path, tmp_path, monkeypatch, capsys):
+def begin(real_path, tmp_path, monkeypatch, run_program):
     """Runs a program in `tmp_path`, on the real path where no model is named; returns exit code and output."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chat.jinja").write_text(CHAT + "\n")
     (tmp_path / "wording.txt").write_text(WORDING + "\n")
 
-    def start(program, *argv, model=real_path / "model"):
+    def start(name, *argv, model=real_path / "model"):
         given = ["--model", model, "--data", real_path / "problems.jsonl"] if model else []
-        monkeypatch.setattr("sys.argv", [program, *map(str, given), *map(str, argv)])
-        code = 0
-        try:
-            config.run(PROGRAMS[program].main)
-        except SystemExit as stopped:
-            code = stopped.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        return run_program(PROGRAMS[name].main, *given, *argv)
 
     return start
 

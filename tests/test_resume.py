@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import config
 import parallel
 import train
 from rollouts import Actor
@@ -24,25 +23,14 @@ SIZES = ["--queries", 3, "--n-neg", 2, "--max-new-tokens", 30, "--max-synthesis-
 
 
 @pytest.fixture
-def begin(real_path, tmp_path, monkeypatch, capsys):
+def begin(real_path, run_program):
     """Starts train.py on the real path, in this process; returns its exit code and what it said."""
 
     def start(*argv):
         given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", *SIZES, *argv]
-        return go(given)
+        return run_program(train.main, *given)
 
-    def go(argv):
-        monkeypatch.setattr(config, "_asked", None)
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, argv)])
-        code = 0
-        try:
-            config.run(train.main)
-        except SystemExit as stopped:
-            code = stopped.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    start.again = go
+    start.again = lambda argv: run_program(train.main, *argv)
     return start
 
 

@@ -17,7 +17,7 @@ SIZES = ["--algo", "grpo", "--queries", 2, "--max-new-tokens", 20, "--lr", 1e-3,
 
 
 @pytest.fixture
-def begin(real_path, tmp_path, monkeypatch, capsys):
+def begin(real_path, tmp_path, monkeypatch, run_program):
     """Runs train.py in `tmp_path` on the real path; returns its exit code and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -25,14 +25,7 @@ def begin(real_path, tmp_path, monkeypatch, capsys):
     def start(*argv):
         problems = real_path / "problems.jsonl"
         given = ["--model", real_path / "model", "--data", problems, "--eval-data", problems, *SIZES]
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, argv if "--resume" in argv else [*given, *argv])])
-        code = 0
-        try:
-            config.run(train.main)
-        except SystemExit as stopped:
-            code = stopped.code
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        return run_program(train.main, *(argv if "--resume" in argv else [*given, *argv]))
 
     return start
 
