@@ -9,16 +9,23 @@ Without it the policy cannot construct, and TAPO falls below GRPO (paper, sectio
 and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses:
 
     python coldstart.py --model PATH --data FILE.jsonl --out DIR           # DIR/model is for train.py --model
-    python coldstart.py --model PATH --data FILE.jsonl --out DIR --shots   # for a model too weak to construct at all
-    python coldstart.py                                                    # the toy's, into runs/toy-coldstart
+    python coldstart.py ... --shots                            # for a model that constructs badly, and knows examples
+    python coldstart.py ... --demonstrations WRITTEN.jsonl     # for one that cannot construct at all
+    python coldstart.py                                        # the toy's, into runs/toy-coldstart
 
 The same command goes on with what was interrupted (the toy's begins anew). DIR holds sft.jsonl and ift.jsonl, an
 example a line, whose `ids` are the very ids that were sampled; counts.json, what became of every response and every
 output; and, while it is fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model
 starts from random weights.
 
-Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried.
-With --shots the model sees the task done in front of it (WORKED); what it learns is the task without that.
+Demonstrations are examples that somebody wrote, a JSON object a line (DEMONSTRATED): solutions, and constructions. The
+model learns them in round 0, then makes examples of its own: if a share of --skill of its constructions is valid, it is
+DIR/model. Else it learns those examples beside the demonstrations in round 1, and so on up to --rounds. DIR/round-N
+holds what the model of round N - 1 made, and the model that learnt from it.
+
+Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried;
+demonstrations and rounds. With --shots the model sees the task done in front of it (WORKED); what it learns is the task
+without that.
 """
 
 import contextlib
@@ -26,8 +33,10 @@ import json
 import math
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -40,8 +49,8 @@ import parallel
 import policy
 import reflect
 import toy
-from config import ColdStart, FineTuning, Sampling
-from rollouts import Actor, load_reward, problems_of, prompted_as_made, prompting_of
+from config import ColdStart, FineTuning, Prompting, Sampling
+from rollouts import Actor, Reward, decode, load_reward, problems_of, prompted_as_made, prompting_of
 from tapo import select_candidates
 from toy import Example
 
@@ -122,6 +131,11 @@ class Maker:
         return sft, ift, counts
 
 
+def valid(counts: Counter) -> float:
+    """The share of valid constructions among those that were tried."""
+    return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
+
+
 def example(problem: int, prompt: str, response: str, ids: list[int]) -> dict:
     """An example as sft.jsonl and ift.jsonl hold it: `prompt` is the user's turn, `ids` are the response's."""
     return {"problem": problem, "prompt": prompt, "response": response, "ids": ids}
@@ -195,6 +209,49 @@ def enough(counts: dict, shots: bool, mixture: float, out: str):
             f"only {counts['sft']} right responses, which --mixture {mixture} lets {LEAST} rewritten ones go with "
             f"when there are {math.ceil(LEAST * mixture)}: lower --mixture, or {again} more problems"
         )
+
+
+# ------------------------------------------------------------------------------------------------------- demonstrations
+
+# What a demonstration holds beside `problem` and `answer`: a solution, or a construction.
+DEMONSTRATED = (("solution",), ("wrong", "right", "analysis", "reconstruction"))
+RIGHT = ("solution", "right", "reconstruction")  # of these, what ends right
+
+
+def demonstrations(file: str, tokenizer, how: Prompting, reward: Reward) -> list[dict]:
+    """The examples of a file of demonstrations. Raises ValueError naming the line of one that does not show what it
+    should: a right solution; or y-, which is wrong, y+, which is right, and a valid construction that ends right."""
+    templates, _ = prompting_of(tokenizer, how)
+    end, rows = policy.end_of_response(tokenizer), []
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    for number, row in enumerate(checkpoint.read(Path(file), {"problem": str, "answer": str}), 1):
+        problem = data.Problem(row["problem"], row["answer"])
+        given = next((names for names in DEMONSTRATED if all(isinstance(row.get(name), str) for name in names)), None)
+        if given is None:
+            raise ValueError(f"{file}, line {number}: neither solution nor {', '.join(DEMONSTRATED[1])}, as texts")
+        texts = {name: row[name].strip() for name in given}
+        reasons = [name for name, text in texts.items() if name in RIGHT and reward(text, problem) <= 0]
+        reasons = [f"its {name} is not right" for name in reasons]
+        if "solution" in texts:
+            prompt, said = templates.plain.format(question=problem.question), texts["solution"]
+        else:
+            prompt = templates.synthesis.format(question=problem.question, **{k: texts[k] for k in ("wrong", "right")})
+            said = reflect.OUTPUT.format(**texts)
+            made = reflect.construct(
+                ids(texts["wrong"]), said, decode=lambda ids: decode(tokenizer, ids), encode=ids, eos_id=end,
+                max_tokens=sys.maxsize,
+            )  # fmt: skip
+            reasons += [] if made.outcome == "kept" else [reflect.OUTCOMES[made.outcome]]
+            reasons += ["its wrong attempt is right"] if reward(texts["wrong"], problem) > 0 else []
+        if reasons:
+            raise ValueError(f"{file}, line {number}: {'; '.join(reasons)}")
+        rows.append(example(number - 1, prompt, said, [*ids(said), end]))
+    if not rows:
+        raise ValueError(f"{file} holds no demonstrations, or is not there")
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------------------- fine-tuning
@@ -293,57 +350,104 @@ def toy_maker(model, tokenizer, m_max: int) -> Maker:
 def toy_skill(model, tokenizer) -> float:
     """The share of valid constructions among those that the model tries on some of the toy's problems."""
     _, _, counts = toy_maker(model, tokenizer, m_max=4).make(0)
-    return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
+    return valid(counts)
 
 
 # ---------------------------------------------------------------------------------------------------------- the program
 
 
-def make(settings: ColdStart, problems: list[data.Problem], folder: Path):
-    """Make the examples in `folder`, or what is not there of them. Raises ValueError when almost nothing came out."""
+def begin(settings: ColdStart, folder: Path, **of):
+    """Keep in `folder`/data.json what examples are made with and `of`, or find that they were begun with the same.
+    From now on nobody else writes in --out."""
+    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
+    names += [one.name for one in fields(Prompting) if one.default is None]
+    flat = config.flat(settings)
+    checkpoint.lock(Path(settings.making.out) / ".lock")
+    checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
+
+
+def make(settings: ColdStart, path: str | Path, problems: list[data.Problem], folder: Path) -> Counter:
+    """Make examples in `folder` with the model at `path`, or what is not there of them; returns their counts."""
     s, sampling = settings.making, settings.sampling
-    model, tokenizer = policy.load(s.model, parallel.device(), parallel.precision())
+    model, tokenizer = policy.load(str(path), parallel.device(), parallel.precision())
     if toy.speaks(tokenizer) and s.shots:
         raise ValueError("--shots are worked examples in English, which the toy does not speak")
     worked = worked_examples() if s.shots else ""
     how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked, "name": s.data}
     actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, **how)
-    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
-    names += "system thinking chat_template prompt_template".split()
-    of = {"weights": policy.fingerprint(model), "problems": data.digest(actor.problems)}
-    flat = config.flat(settings)
-    checkpoint.lock(folder / ".lock")
-    checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
-
+    begin(settings, folder, weights=policy.fingerprint(model), problems=data.digest(actor.problems))
     counts = make_data(Maker(actor, s.m_max), folder)
     told = json.dumps({name: counts[name] for name in COUNTED}, indent=2)
     checkpoint.write(folder / "counts.json", told + "\n")
-    valid = counts["ift"] + counts["output_ends_wrong"]
-    print(f"{told}\n{valid} of {counts['tried']} outputs are valid constructions, {counts['ift']} of them right")
-    print(f"wrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
-    if not s.data_only:
-        enough(counts, s.shots, settings.finetuning.mixture, s.out)
+    print(told)
+    print(f"{funnel(counts)}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
+    return counts
 
 
-def learn(settings: ColdStart, folder: Path):
-    """Fine-tune the model on the examples in `folder`, from its newest checkpoint."""
-    making, s = settings.making, settings.finetuning
-    checkpoint.begin(folder / "finetune.json", config.flat(s), free=config.free(FineTuning))
-    model, tokenizer = policy.load(making.model, parallel.device())
+def funnel(counts: Counter) -> str:
+    """What became of the constructions, in one line."""
+    lost = {name: counts[f"output_{name}"] for name in reflect.OUTCOMES if counts[f"output_{name}"]}
+    lost = ", ".join(f"{count} {name}" for name, count in sorted(lost.items(), key=lambda one: -one[1]))
+    good = counts["ift"] + counts["output_ends_wrong"]
+    told = f"{good} of {counts['tried']} constructions are valid ({100 * valid(counts):.0f} %), {counts['ift']} of them"
+    return f"{told} right; lost: {lost or 'none'}"
+
+
+def own_examples(settings: ColdStart, folder: Path) -> list[dict]:
+    """The mixture of what was made in `folder`."""
     sft, ift = (checkpoint.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
-    rows = mixture(sft, ift, s.mixture, making.seed)
+    return mixture(sft, ift, settings.finetuning.mixture, settings.making.seed)
+
+
+def learn(settings: ColdStart, path: str | Path, rows: list[dict], folder: Path):
+    """Fine-tune the model at `path` on examples, into `folder`/model, from its newest checkpoint; or find it done."""
+    s, seed = settings.finetuning, settings.making.seed
+    if (folder / "model").exists():
+        return
+    checkpoint.begin(folder / "finetune.json", config.flat(s), free=config.free(FineTuning))
+    model, tokenizer = policy.load(str(path), parallel.device())
     _, chat = prompting_of(tokenizer, settings.prompting)
     prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows], **chat)
     learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
     steps = s.epochs * math.ceil(len(learnt) / s.batch)
     print(f"fine-tuning on {len(learnt)} examples, {steps} steps", flush=True)
     finetune(
-        model, batches_of(learnt, s.batch, making.seed), steps, s.lr, max(1, steps // 20),
+        model, batches_of(learnt, s.batch, seed), steps, s.lr, max(1, steps // 20),
         s.micro_batch_tokens, tokenizer=tokenizer, folder=folder / "checkpoints", save_every=s.save_every,
     )  # fmt: skip
     policy.save(model, tokenizer, folder / "model")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {making.data}")
+
+
+def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
+    """Learn demonstrations, then own examples beside them, until enough of the constructions are valid: DIR/model.
+    Raises ValueError when they are not after the last round."""
+    s = settings.making
+    tokenizer = policy.load_tokenizer(s.model)
+    shown = demonstrations(s.demonstrations, tokenizer, settings.prompting, load_reward(s.reward))
+    of = {"demonstrations": data.digest(shown), "problems": data.digest(problems)}
+    begin(settings, folder, **of)
+    begin(settings, folder / "round-0", **of)
+    learn(settings, s.model, shown, folder / "round-0")
+    told = []
+    for number in range(s.rounds):
+        model, place = folder / f"round-{number}" / "model", folder / f"round-{number + 1}"
+        counts = make(settings, model, problems, place)
+        told.append(f"round {number}: {funnel(counts)}")
+        if counts["tried"] >= LEAST and valid(counts) >= s.skill:
+            print(*told, sep="\n")
+            model.rename(folder / "model")
+            return
+        if counts["tried"] < LEAST:
+            enough(counts, s.shots, settings.finetuning.mixture, place)
+        if number + 1 < s.rounds:
+            learn(settings, model, own_examples(settings, place) + shown, place)
+    print(*told, sep="\n")
+    raise ValueError(
+        f"after {s.rounds} rounds {100 * valid(counts):.0f} % of the constructions are valid, and --skill asks for "
+        f"{100 * s.skill:.0f} %: {model} is there all the same. Begin again in another --out with more demonstrations, "
+        "more --epochs or --rounds, a higher --lr, or a lower --skill"
+    )
 
 
 def cold_start(given: dict):
@@ -354,17 +458,24 @@ def cold_start(given: dict):
         raise ValueError("--model needs --data, the problems, and --out, the folder to write")
     is_toy, given = toy.speaks(policy.load_tokenizer(given["model"])), prompted_as_made(given, given["model"])
     settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
-    folder = Path(settings.making.out)
+    s, folder = settings.making, Path(settings.making.out)
     if (folder / "model").exists():
         raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
     if not checkpoint.empty(folder) and not (folder / "data.json").exists():
         raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
     if settings.sampling.k < 2:
         raise ValueError("--k 1: no query has a right and a wrong response then")
-    make(settings, problems_of(settings.making.data), folder)
-    if not settings.making.data_only:
-        learn(settings, folder)
+    problems = problems_of(s.data)
+    if s.demonstrations:
+        in_rounds(settings, problems, folder)
+    else:
+        counts = make(settings, s.model, problems, folder)
+        if not s.data_only:
+            enough(counts, s.shots, settings.finetuning.mixture, s.out)
+            learn(settings, s.model, own_examples(settings, folder), folder)
     checkpoint.unlock(folder / ".lock")
+    if (folder / "model").exists():
+        print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {s.data}")
 
 
 def the_toy_s(given: dict):

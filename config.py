@@ -74,18 +74,23 @@ class Prompting:
     prompt_template: str | None = flag(None, "the wording around a question: a file, or a text itself, with {question} "
         "in it; a run keeps the text, whatever becomes of the file (default: data.TEMPLATES)", metavar="FILE",
         type=text)
+    synthesis_template: str | None = flag(None, "the wording of the synthesis task, likewise, with {question}, {wrong} "
+        "and {right} in it: a short one serves a small model that has learnt it from demonstrations (default: "
+        "reflect.SYNTHESIS)", metavar="FILE", type=text)
     drop_long_prompts: bool = flag(False, "leave out the problems whose prompt does not fit the model's context beside "
         "the limit of a response; without it one such problem is refused")
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
-        for name in ("system", "chat_template", "prompt_template"):
+        for name in ("system", "chat_template", "prompt_template", "synthesis_template"):
             if any("\ud800" <= c <= "\udfff" for c in getattr(self, name) or ""):  # of bytes that are no UTF-8
                 raise ValueError(f"{flag_of(name)} is no UTF-8 text")
         if self.chat_template is not None and "messages" not in self.chat_template:
             raise ValueError("--chat-template does not mention messages, so it is no chat template")
-        if self.prompt_template is not None and "{question}" not in self.prompt_template:
-            raise ValueError("--prompt-template has no {question} in it: that is where the question is put")
+        for name, holes in (("prompt_template", ("question",)), ("synthesis_template", ("question", "wrong", "right"))):
+            for hole in holes if getattr(self, name) is not None else ():
+                if f"{{{hole}}}" not in getattr(self, name):
+                    raise ValueError(f"{flag_of(name)} has no {{{hole}}} in it: that is where the {hole} is put")
 
 
 # ------------------------------------------------------------------------------------------------ the parts of train.py
@@ -264,8 +269,20 @@ class Making:
     reward: str | None = reward_flag()
     m_max: int = flag(4, "rewrite so many wrong responses of a problem")
     shots: bool = flag(False, "put worked examples in front of the synthesis task")
+    demonstrations: str | None = flag(None, "written examples to learn before the model's own, for one that cannot "
+        "construct: a JSON object a line, with problem, answer, and either solution, or wrong, right, analysis and "
+        "reconstruction (y- up to its error, and a turn)", metavar="FILE.jsonl")
+    skill: float = flag(0.6, "with demonstrations: the share of valid constructions to reach")
+    rounds: int = flag(3, "... and how many times to fine-tune for it, at most")
     data_only: bool = flag(False, "stop when the examples are made")
     plain: bool = flag(False, "the toy's without the synthesis task: no cold start at all")
+
+    def check(self):
+        """Raises ValueError with a sentence about what cannot be."""
+        if self.skill > 1:
+            raise ValueError(f"--skill {self.skill} must be a share, at most 1")
+        if self.demonstrations and self.data_only:
+            raise ValueError("--data-only makes examples with the model as it is: leave --demonstrations out")
 
 
 @dataclass(frozen=True)

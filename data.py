@@ -82,9 +82,12 @@ TEMPLATES = Templates(
 )
 
 
-def worded(text: str) -> str:
-    """A wording around {question} as `Templates.plain` has it: any other brace stands for itself."""
-    return text.replace("{", "{{").replace("}", "}}").replace("{{question}}", "{question}")
+def worded(text: str, *holes: str) -> str:
+    """A wording with {question} or other `holes` in it, as `Templates` has it: any other brace stands for itself."""
+    text = text.replace("{", "{{").replace("}", "}}")
+    for hole in holes or ("question",):
+        text = text.replace(f"{{{{{hole}}}}}", f"{{{hole}}}")
+    return text
 
 
 # ------------------------------------------------------------------------------------------------------- where a set is

@@ -181,23 +181,24 @@ def eos_ids(model, tokenizer) -> set[int]:
     template puts after a response (a base model's generation config does not know it)."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = {*configured} if isinstance(configured, (list, tuple)) else {configured}
-    ids = (ids | {tokenizer.eos_token_id, _end_of_turn(tokenizer)}) - {None}
+    ids = (ids | {tokenizer.eos_token_id, end_of_response(tokenizer)}) - {None}
     if not ids:
         raise ValueError("the model names no end-of-sequence token: set eos_token_id in its generation_config.json")
     return ids
 
 
-def _end_of_turn(tokenizer) -> int | None:
-    """The added token, if there is one, that the chat template puts right behind what an assistant says."""
+def end_of_response(tokenizer) -> int | None:
+    """The token that ends a response: the added one, if there is one, that the chat template puts right behind what an
+    assistant says; else the tokeniser's end token."""
     said = "It is four."
     turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": said}]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False)
     except Exception:  # there is no template, or it has no place for this: prompts are another matter (data.py)
-        return None
+        return tokenizer.eos_token_id
     behind = text.rpartition(said)[2].lstrip() if said in text else ""
     ids = tokenizer(behind, add_special_tokens=False).input_ids
-    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else None
+    return ids[0] if ids and ids[0] in tokenizer.added_tokens_decoder else tokenizer.eos_token_id
 
 
 def fingerprint(model) -> str:

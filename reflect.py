@@ -89,6 +89,7 @@ continue correctly, to the final answer in \\boxed{{}}. Mention neither attempt.
 </reconstruction>"""
 SYNTHESIS = _TASK + _COPY + _TURN
 ANEW = _TASK + _ANEW + _TURN  # of the ablation "full reconstruction"
+OUTPUT = "<analysis>\n{analysis}\n</analysis>\n<reconstruction>\n{reconstruction}\n</reconstruction>"  # as it asks for
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,9 @@ def prompting_of(tokenizer, how: Prompting) -> tuple[data.Templates, dict]:
     templates = toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
     if how.prompt_template:
         templates = replace(templates, plain=data.worded(how.prompt_template))
+    if how.synthesis_template:
+        task = data.worded(how.synthesis_template, "question", "wrong", "right")
+        templates = replace(templates, synthesis=task, anew=task)
     if how.chat_template:
         tokenizer.chat_template = how.chat_template
     chat = {"enable_thinking": how.thinking == "on"} if how.thinking else {}

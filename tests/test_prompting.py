@@ -187,7 +187,8 @@ def test_a_cold_start_s_model_is_prompted_as_its_examples_were(begin, real_path,
         (tmp_path / "cold" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     model, problems = str(real_path / "model"), str(real_path / "problems.jsonl")
     given = {"model": model, "data": problems, "out": "cold", "mixture": 1.0} | NAMES
-    coldstart.learn(config.settle(config.ColdStart, given), tmp_path / "cold")
+    settings = config.settle(config.ColdStart, given)
+    coldstart.learn(settings, model, coldstart.own_examples(settings, tmp_path / "cold"), tmp_path / "cold")
     tokenizer = policy.load_tokenizer("cold/model")
     assert tokenizer.chat_template == CHAT
     front = "<|user|>system: Be kind.<|user|>user: "
