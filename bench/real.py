@@ -91,7 +91,7 @@ def made(args) -> dict:
     if not kept.exists():
         program(kept, "-m", "tools.zpd", "--model", cold / "model", "--data", train, "--out", kept, *LIMITS)
     results = {"model": args.model, "seeds": args.seeds, "steps": args.steps, "evaluations": {}, "hours": {}}
-    results["rounds"] = [json.loads((place / "counts.json").read_text()) for place in sorted(cold.glob("round-*/"))[1:]]
+    results["rounds"] = [json.loads(file.read_text()) for file in sorted(cold.glob("round-*/counts.json"))]
     results["kept"] = [sum(1 for _ in file.open()) for file in (kept, train)]
 
     def hours(place: Path, model: Path) -> dict:

@@ -1,6 +1,8 @@
 """The cold start: what becomes of every response and output, examples on real problems, and going on after a stop."""
 
 import json
+import random
+import sys
 from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
@@ -8,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import make_model, make_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import arithmetic
 
 import coldstart
 import config
@@ -375,3 +380,151 @@ def test_files_that_lost_rows_are_noticed(monkeypatch, tmp_path):
     (tmp_path / "sft.jsonl").write_text("".join(kept[:-1]))
     with pytest.raises(ValueError, match="has lost rows"):
         coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+
+
+SHOWN = {"problem": "How much is 2 plus 3?", "answer": "5"}
+SOLVED = SHOWN | {"solution": "2 + 3 = 5. \\boxed{5}"}
+TURNED = SHOWN | {
+    "wrong": "2 + 3 = 6. \\boxed{6}",
+    "right": "3 + 2 = 5. \\boxed{5}",
+    "analysis": "2 + 3 is 5, not 6.",
+    "reconstruction": "2 + 3 = 6. Wait, 2 + 3 = 5. \\boxed{5}",
+}
+
+
+def demonstrated(file, *rows):
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return coldstart.demonstrations(str(file), TOKENIZER, config.Prompting(), rollouts.exact)
+
+
+def test_demonstrations_become_examples_of_both_tasks(tmp_path):
+    solved, turned = demonstrated(tmp_path / "shown.jsonl", SOLVED, TURNED)
+    assert solved["prompt"] == data.TEMPLATES.plain.format(question=SHOWN["problem"])
+    assert solved["response"] == SOLVED["solution"] and solved["ids"][:-1] == encode(SOLVED["solution"])
+    assert solved["ids"][-1] == turned["ids"][-1] == policy.end_of_response(TOKENIZER)
+    assert turned["prompt"] == reflect.SYNTHESIS.format(
+        question=SHOWN["problem"], wrong=TURNED["wrong"], right=TURNED["right"]
+    )
+    assert reflect.parse(turned["response"]) == (TURNED["analysis"], TURNED["reconstruction"])
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (SHOWN, "neither solution nor wrong, right, analysis, reconstruction"),
+        (SOLVED | {"solution": "\\boxed{6}"}, "its solution is not right"),
+        (TURNED | {"right": "\\boxed{6}"}, "its right is not right"),
+        (
+            TURNED | {"wrong": "\\boxed{5}", "reconstruction": "\\boxed{5} Wait, \\boxed{5}"},
+            "its wrong attempt is right",
+        ),
+        (TURNED | {"reconstruction": "2 + 3 = 6. Wait, it is. \\boxed{6}"}, "its reconstruction is not right"),
+        (TURNED | {"reconstruction": "I add: 6. Wait, \\boxed{5}"}, reflect.OUTCOMES["not_verbatim"]),
+        (TURNED | {"reconstruction": "2 + 3 = 6. It is \\boxed{5}"}, reflect.OUTCOMES["no_turn"]),
+        (TURNED | {"analysis": "</analysis>"}, reflect.OUTCOMES["tags"]),
+        ({"problem": "2 + 3"}, "answer missing"),
+    ],
+)
+def test_a_demonstration_that_shows_something_else_is_refused(tmp_path, row, reason):
+    with pytest.raises(ValueError, match="line 2: ") as refusal:
+        demonstrated(tmp_path / "shown.jsonl", SOLVED, row)
+    assert reason in str(refusal.value)
+
+
+def test_a_file_without_demonstrations_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no demonstrations"):
+        demonstrated(tmp_path / "shown.jsonl")
+
+
+def test_written_arithmetic_demonstrates_both_tasks(tmp_path):
+    """Of every kind and every step that can be wrong; and no held-out question is shown."""
+    rng, kinds = random.Random(0), [*arithmetic.KINDS]
+    shown = [*islice(arithmetic.exercises("shown", False, kinds), 140)]
+    rows = [row for one in shown for row in (arithmetic.solution(one), arithmetic.construction(one, rng))]
+    assert len(demonstrated(tmp_path / "shown.jsonl", *rows)) == 280
+    held_out = {one.question for one in islice(arithmetic.exercises("shown", True, kinds), 140)}
+    assert len(held_out) == 140 and not held_out & {one.question for one in shown}
+    assert not any(one.kind == arithmetic.HELD_OUT for one in islice(arithmetic.exercises("shown", False), 60))
+
+
+def rounds(monkeypatch, tmp_path, shares, **making):
+    """`in_rounds` with models that make so large a share of valid constructions: what each round learnt, and from which
+    model."""
+    (tmp_path / "shown.jsonl").write_text(json.dumps(SOLVED) + "\n")
+    learnt, shares = [], iter(shares)
+
+    def learn(settings, path, rows, folder):
+        if not (folder / "model").exists():
+            learnt.append((Path(path).parent.name, len(rows)))
+            (folder / "model").mkdir(parents=True)
+
+    def make(settings, path, problems, folder):
+        assert (path).exists()
+        folder.mkdir(exist_ok=True)
+        for name in ("sft", "ift"):
+            (folder / f"{name}.jsonl").write_text('{"problem": 0}\n')
+        share = next(shares)
+        if share is None:
+            raise KeyboardInterrupt
+        return Counter(tried=100, ift=share, responses=500, output_tags=100 - share)
+
+    monkeypatch.setattr(coldstart, "learn", learn)
+    monkeypatch.setattr(coldstart, "make", make)
+    monkeypatch.setattr(policy, "load_tokenizer", lambda _: TOKENIZER)
+    given = {"model": "base/model", "data": "x", "out": str(tmp_path), "mixture": 1.0}
+    given |= {"demonstrations": str(tmp_path / "shown.jsonl")} | making
+    return lambda: coldstart.in_rounds(config.settle(config.ColdStart, given), PROBLEMS, tmp_path), learnt
+
+
+def test_rounds_end_with_the_first_model_that_constructs(monkeypatch, tmp_path, capsys):
+    """Round 0 learns the demonstrations, each later one what the model before it made, beside them."""
+    run, learnt = rounds(monkeypatch, tmp_path, [10, 59, 60])
+    run()
+    assert learnt == [("base", 1), ("round-0", 3), ("round-1", 3)]
+    assert (tmp_path / "model").is_dir() and not (tmp_path / "round-2" / "model").exists()
+    said = capsys.readouterr().out
+    assert "round 0: 10 of 100 constructions are valid (10 %), 10 of them right; lost: 90 tags" in said
+    assert rollouts.made_with(str(tmp_path / "model"))[1] == tmp_path / "data.json"
+
+
+def test_rounds_that_do_not_suffice_say_so(monkeypatch, tmp_path):
+    run, learnt = rounds(monkeypatch, tmp_path, [10, 20], rounds=2)
+    with pytest.raises(ValueError, match=r"after 2 rounds 20 % .* --skill asks for 60 %: .*round-1/model is there"):
+        run()
+    assert learnt == [("base", 1), ("round-0", 3)] and not (tmp_path / "model").exists()
+
+
+def test_rounds_go_on_where_they_were_stopped(monkeypatch, tmp_path):
+    run, learnt = rounds(monkeypatch, tmp_path, [10, None, 10, 70])
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    run()
+    assert learnt == [("base", 1), ("round-0", 3)] and (tmp_path / "model").is_dir()
+
+
+def test_the_whole_program_with_demonstrations(real, tmp_path, monkeypatch, capsys):
+    """With other demonstrations it does not go on with what it began; with the same it learns, makes, and is done."""
+    monkeypatch.setattr(coldstart, "LEAST", 2)
+    shown, given = tmp_path / "shown.jsonl", ["--model", real / "model", "--data", real / "problems.jsonl"]
+    demonstrated(shown, SOLVED, TURNED)
+    given += [
+        "--out",
+        tmp_path / "cold",
+        *SIZES,
+        "--demonstrations",
+        shown,
+        "--lr",
+        1e-6,
+        "--epochs",
+        1,
+        "--skill",
+        0.1,
+    ]
+    printed = run(monkeypatch, capsys, *given)
+    assert "fine-tuning on 2 examples, 1 steps" in printed and "round 0: " in printed
+    assert (tmp_path / "cold" / "model").is_dir() and (tmp_path / "cold" / "round-1" / "counts.json").is_file()
+    assert "is finished" in refused(monkeypatch, capsys, *given)
+    (tmp_path / "cold" / "model").rename(tmp_path / "cold" / "round-0" / "model")
+    demonstrated(shown, SOLVED)
+    assert "was begun with demonstrations" in refused(monkeypatch, capsys, *given)
+    assert "leave --demonstrations out" in refused(monkeypatch, capsys, *given, "--data-only")

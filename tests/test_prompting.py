@@ -22,6 +22,7 @@ CHAT = (
     "{% for m in messages %}<|user|>{{ m.role }}: {{ m.content }}{% endfor %}<|assistant|>"
     "{% if enable_thinking is defined and not enable_thinking %}brief {% endif %}"
 )
+MENDING = "{question} {x}: {wrong}, or {right}?"
 WORDING = "Solve {question} within \\boxed{} and {braces}."
 PROGRAMS = {"train": train, "eval": evaluation, "coldstart": coldstart, "zpd": zpd}
 SIZES = ["--max-new-tokens", 30]
@@ -36,7 +37,7 @@ def test_every_prompt_goes_through_the_chat_template_with_the_system_message():
     tokenizer.chat_template = CHAT
     model = make_model(vocab=len(tokenizer), context=4096, eos=(tokenizer.eos_token_id,))
     problems, sampling = [data.Problem("1 + 1?", "2")], Sampling(max_new_tokens=40, max_synthesis_tokens=40)
-    how = Prompting(system="Be kind.", thinking="off", prompt_template=WORDING)
+    how = Prompting(system="Be kind.", thinking="off", prompt_template=WORDING, synthesis_template=MENDING)
     actor = Actor(model, tokenizer, problems, sampling, seed=0, prompting=how, worked="Like this. ")
     front, asked = "<|user|>system: Be kind.<|user|>user: ", "Solve 1 + 1? within \\boxed{} and {braces}."
     assert [spelt(tokenizer, p) for p in actor.prompts] == [f"{front}{asked}<|assistant|>brief "]
@@ -44,7 +45,7 @@ def test_every_prompt_goes_through_the_chat_template_with_the_system_message():
     wrong, right, *_ = (replace(r, text=t) for r, t in zip(actor.sample([0], 0)[0], ("WRONG", "RIGHT")))
     right = replace(right, reward=1.0)
     [attempt] = actor.construct([0], [[wrong, right]], [(0, 0, 1)], 0)
-    task = data.TEMPLATES.synthesis.format(question="1 + 1?", wrong="WRONG", right="RIGHT")
+    task = "1 + 1? {x}: WRONG, or RIGHT?"
     assert spelt(tokenizer, attempt.output.prompt) == f"{front}Like this. {task}<|assistant|>brief "
     [[teacher, none]] = actor.teach([0], [[wrong, right]], 0)
     task = data.TEMPLATES.teacher.format(question="1 + 1?", right="RIGHT")
@@ -70,10 +71,11 @@ def settings_of(file):
 
 
 PROMPTED = ["--system", "Be kind.", "--thinking", "off", "--chat-template", "chat.jinja"]
-PROMPTED += ["--prompt-template", "wording.txt"]
+PROMPTED += ["--prompt-template", "wording.txt", "--synthesis-template", MENDING]
 RUN = ["--algo", "grpo", "--queries", 2, "--steps", 1, *SIZES]
 RENDERED = "<|user|>system: Be kind.<|user|>user: Solve {question} within \\boxed{} and {braces}.<|assistant|>brief "
 NAMES = {"system": "Be kind.", "thinking": "off", "chat_template": CHAT, "prompt_template": WORDING}
+NAMES["synthesis_template"] = MENDING
 
 
 def test_an_evaluation_prompts_as_the_run_did(begin, tmp_path):

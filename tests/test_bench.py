@@ -1,0 +1,49 @@
+"""The paper in miniature on a real model (bench/real.py), at its smallest: every stage once."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import algorithms
+import real
+
+import coldstart
+import eval as evaluation
+import train
+from tools import zpd
+
+PROGRAMS = {"coldstart.py": coldstart, "train.py": train, "eval.py": evaluation, "tools.zpd": zpd}
+SIZES = "--steps 2 --every 1 --grpo-steps 3 --queries 2 --k 8 --problems 3 --held-out 3 --demonstrations 4".split()
+
+
+def test_real_goes_from_a_cold_start_to_its_tables(real_path, tmp_path, monkeypatch, run_program):
+    """With a cold start that was made before: the tiny model that knows its problems by heart."""
+    begun = []
+
+    def program(folder, command, processes, threads=1):
+        name, *given = command[1:] if command[0] == "-m" else command
+        begun.append(name)
+        code, said = run_program(PROGRAMS[name].main, *given)
+        assert code == 0, said
+
+    monkeypatch.setattr(algorithms, "program", program)
+    out = tmp_path / "out"
+    (out / "cold" / "round-1").mkdir(parents=True)
+    (out / "cold" / "model").symlink_to(real_path / "model")
+    counts = dict.fromkeys(coldstart.COUNTED, 0) | {"tried": 10, "ift": 6, "output_ends_wrong": 1, "output_tags": 3}
+    (out / "cold" / "round-1" / "counts.json").write_text(json.dumps(counts))
+    for name in ("train", "numbers", "hours"):
+        (out / f"{name}.jsonl").write_text((real_path / "problems.jsonl").read_text())
+    given = ["--model", real_path / "model", "--out", out, "--keep", tmp_path / "kept", *SIZES]
+    code, said = run_program(real.main, *given)
+    assert code == 0, said
+    assert begun == ["tools.zpd", "eval.py", "train.py", "eval.py", "train.py", "eval.py"]
+    assert "| 0 | 10 | 7 (70 %) | 6 | 3 |" in said and "tools.zpd kept" in said and "TAPO - GRPO" in said
+    for name, steps in (("grpo", 3), ("tapo", 2)):
+        rows = [json.loads(line) for line in (out / f"{name}-0" / "metrics.jsonl").open()]
+        assert len(rows) == steps and rows[0]["lr"] > 0
+    run_program(real.main, *given)
+    assert len(begun) == 6  # everything is there
+    code, again = run_program(real.main, "--table", tmp_path / "kept.json", "--every", 1)
+    assert code == 0 and again.strip() == said[said.index(str(real_path)) :].strip()
