@@ -53,7 +53,7 @@ def said(steps: list[tuple[str, str, int]]) -> str:
 
 def product(rng: random.Random):
     """Two digits times one."""
-    a, b = rng.randint(12, 98), rng.randint(3, 9)
+    a, b = rng.randint(11, 39), rng.randint(2, 6)
     tens, ones = a - a % 10, a % 10
     return f"What is {a} * {b}?", (
         lambda v: ("", f"{tens} * {b}", tens * b),
@@ -65,7 +65,7 @@ def product(rng: random.Random):
 def stock(rng: random.Random):
     """Something is given away, and something is added."""
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    have, less, more = rng.randint(40, 99), rng.randint(5, 35), rng.randint(5, 60)
+    have, less, more = rng.randint(10, 30), rng.randint(2, 9), rng.randint(2, 20)
     question = f"{name} has {have} {thing}, gives away {less} and then buys {more}. How many {thing} does {name} have?"
     return question, (
         lambda v: ("", f"{have} - {less}", have - less),
@@ -75,7 +75,7 @@ def stock(rng: random.Random):
 
 def equation(rng: random.Random):
     """A linear equation."""
-    a, x, b = rng.randint(2, 9), rng.randint(2, 15), rng.randint(3, 40)
+    a, x, b = rng.randint(2, 6), rng.randint(2, 9), rng.randint(2, 20)
     total = a * x + b
     return f"Solve for x: {a}x + {b} = {total}", (
         lambda v: (f"{a}x = ", f"{total} - {b}", total - b),
@@ -85,7 +85,7 @@ def equation(rng: random.Random):
 
 def total(rng: random.Random):
     """A sum of five numbers."""
-    numbers = [rng.randint(2, 19) for _ in range(5)]
+    numbers = [rng.randint(1, 9) for _ in range(5)]
     first = lambda v: ("", f"{numbers[0]} + {numbers[1]}", numbers[0] + numbers[1])  # noqa: E731
     rest = [lambda v, n=n: ("", f"{v[-1]} + {n}", v[-1] + n) for n in numbers[2:]]
     return f"Add {', '.join(map(str, numbers[:4]))} and {numbers[4]}.", (first, *rest)
@@ -102,7 +102,7 @@ def hours(rng: random.Random):
 
 def product_and_sum(rng: random.Random):
     """A product, and a number added to it or taken from it."""
-    a, b, c = rng.randint(4, 14), rng.randint(4, 12), rng.randint(5, 60)
+    a, b, c = rng.randint(2, 9), rng.randint(3, 9), rng.randint(2, 20)
     sign = "-" if c < a * b and rng.random() < 0.5 else "+"
     return f"What is {a} * {b} {sign} {c}?", (
         lambda v: ("", f"{a} * {b}", a * b),
@@ -112,8 +112,7 @@ def product_and_sum(rng: random.Random):
 
 def prices(rng: random.Random):
     """Two kinds of goods at two prices."""
-    (n, m), (p, q) = (rng.sample(range(2, 8), 2) for _ in range(2))
-    p, q = p + rng.randint(0, 8), q + rng.randint(0, 8)
+    n, m, p, q = rng.randint(2, 5), rng.randint(2, 5), rng.randint(2, 9), rng.randint(2, 9)
     one, two = rng.sample(THINGS, 2)
     return f"{one.title()} cost {p} dollars each and {two} {q} dollars each. What do {n} {one} and {m} {two} cost?", (
         lambda v: ("", f"{n} * {p}", n * p),

@@ -61,9 +61,9 @@ def problems(folder: Path, args):
     def rows(exercises):
         return ({"problem": e.question, "answer": e.answer, "kind": e.kind} for e in exercises)
 
-    shown, rng = some("demonstrations", 2 * args.demonstrations, False), random.Random(0)
-    solutions = map(arithmetic.solution, shown[::2])
-    constructions = (arithmetic.construction(one, rng) for one in shown[1::2])
+    shown, rng = some("demonstrations", 4 * args.demonstrations, False), random.Random(0)
+    constructions = (arithmetic.construction(one, rng) for one in shown[: args.demonstrations])
+    solutions = map(arithmetic.solution, shown[args.demonstrations :])
     write(folder / "demonstrations.jsonl", [*solutions, *constructions])
     write(folder / "train.jsonl", rows(some("problems", args.problems, False)))
     write(folder / "numbers.jsonl", rows(some("held out", args.held_out, True)))
@@ -161,7 +161,7 @@ def main():
         ("every", 10, "steps between evaluations"),
         ("queries", 4, "Q"),
         ("k", 8, "K"),
-        ("demonstrations", 240, "written solutions, and as many constructions"),
+        ("demonstrations", 160, "written constructions, and three times as many solutions"),
         ("problems", 96, "problems to train on, before the filter"),
         ("held-out", 72, "held-out problems; and a third as many of the kind held out whole"),
     ):
