@@ -9,9 +9,11 @@ Problems to train on and held-out ones differ by their numbers. The kind HELD_OU
 training.
 """
 
+import operator
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from zlib import crc32
 
 Step = Callable[[list[int]], tuple[str, str, int]]  # of the values before it: what leads in, an expression, its value
@@ -172,3 +174,24 @@ def construction(exercise: Exercise, rng: random.Random) -> dict:
         "analysis": f"{expression} is {value}, not {wrong[at][2]}.",
         "reconstruction": f"{kept} Wait, {said(right[at:])}",
     }
+
+
+SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def truths(text: str) -> list[bool]:
+    """Which equations of a solution hold, in order: those that say what two whole numbers give."""
+    found = []
+    for clause in text.replace(". ", ", ").rstrip(" .").split(","):
+        for left, right in pairwise(side.split() for side in clause.split("=")):
+            if len(left) == 3 and [word.isdecimal() for word in (*left, *right[:1])] == [True, False, True, True]:
+                a, sign, b, c = int(left[0]), left[1], int(left[2]), int(right[0])
+                if sign in SIGNS or sign == "/":
+                    found.append(a == b * c if sign == "/" else SIGNS[sign](a, b) == c)
+    return found
+
+
+def turns_at_its_error(prefix: str) -> bool:
+    """Whether a kept error prefix ends with its only false equation."""
+    found = truths(prefix)
+    return found.count(False) == 1 and not found[-1]

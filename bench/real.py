@@ -116,8 +116,22 @@ def made(args) -> dict:
         rows = algorithms.evaluations(place)
         results["evaluations"].setdefault(name, []).append(rows)
         results["hours"].setdefault(name, []).append(hours(folder / f"hours-{name.lower()}-{seed}", place / "model"))
+    results["turns"] = turns([places["TAPO", seed] for seed in args.seeds])
     results["where"] = algorithms.where(places.values(), threads)
     return results
+
+
+def turns(runs: list[Path]) -> dict[str, int]:
+    """Where the constructions turn that TAPO was trained on, as far as trajectories.jsonl kept them."""
+    rows = [row for run in runs for row in checkpoint.read(run / "trajectories.jsonl") if row["outcome"] == "kept"]
+    found = [arithmetic.truths(row["prefix"]) for row in rows]
+    return {
+        "kept": len(rows),
+        "that end right": sum(row["reward"] > 0 for row in rows),
+        "that turn at their only false equation": sum(arithmetic.turns_at_its_error(row["prefix"]) for row in rows),
+        "that turn where nothing is false": sum(all(truths) for truths in found),
+        "that turn later": sum(not all(truths[:-1]) for truths in found),
+    }
 
 
 LOST = "output_tags output_not_verbatim output_no_turn output_splice output_cut output_too_long".split()
@@ -138,6 +152,7 @@ def told(results: dict, every: int) -> str:
         f"{results['model']}; seeds {' '.join(map(str, results['seeds']))}; {results['where']}",
         f"Constructions after each round of the cold start:\n\n{algorithms.markdown(rounds)}",
         f"tools.zpd kept {kept} of {of} problems.",
+        f"Constructions in training: {', '.join(f'{count} {name}' for name, count in results['turns'].items())}.",
         f"Held out by numbers:\n\n{study.table(results, at)}",
         f"The kind held out whole:\n\n{hours}",
     ])  # fmt: skip

@@ -442,6 +442,10 @@ def test_written_arithmetic_demonstrates_both_tasks(tmp_path):
     shown = [*islice(arithmetic.exercises("shown", False, kinds), 140)]
     rows = [row for one in shown for row in (arithmetic.solution(one), arithmetic.construction(one, rng))]
     assert len(demonstrated(tmp_path / "shown.jsonl", *rows)) == 280
+    prefixes = [row["reconstruction"].partition(" Wait, ")[0] for row in rows if "wrong" in row]
+    assert len(prefixes) == 140 and all(map(arithmetic.turns_at_its_error, prefixes))
+    assert all(all(arithmetic.truths(row["solution"])) for row in rows if "solution" in row)
+    assert arithmetic.truths("x = 8 / 4 = 2, 2 + 2 = 5, 3 - 1 = 2. \\boxed{2}") == [True, False, True]
     held_out = {one.question for one in islice(arithmetic.exercises("shown", True, kinds), 140)}
     assert len(held_out) == 140 and not held_out & {one.question for one in shown}
     assert not any(one.kind == arithmetic.HELD_OUT for one in islice(arithmetic.exercises("shown", False), 60))
