@@ -28,6 +28,11 @@ demonstrations and rounds. With --shots the model sees the task done in front of
 without that.
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 import contextlib
 import json
 import math
@@ -43,7 +48,6 @@ import torch
 from tqdm import tqdm
 
 import checkpoint
-import config
 import data
 import parallel
 import policy

@@ -547,12 +547,29 @@ def interruptible():
         _held = held
 
 
+def _on_signals(handler):
+    """Have Ctrl-C, SIGTERM and SIGHUP call `handler`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, handler)
+
+
+def _leave(number, frame):
+    with contextlib.suppress(OSError):
+        os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+def importing():
+    """Until `run`, Ctrl-C, SIGTERM and SIGHUP end the process where it is. A program calls this before its imports, of
+    which some take seconds: a KeyboardInterrupt there would be a traceback, or be swallowed by what is imported."""
+    _on_signals(_leave)
+
+
 def run(main):
     """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM, SIGHUP) ends it without a traceback, with code 130."""
     sys.stdout, sys.stderr = Unbreakable(sys.stdout), Unbreakable(sys.stderr)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
-            signal.signal(number, _on_signal)
+    _on_signals(_on_signal)
     try:
         main()
     except KeyboardInterrupt:

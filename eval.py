@@ -17,13 +17,17 @@ evaluations. Equal prompts in a set are sampled once and share their responses; 
 prompt, seed and its number alone, not on processes, slots or interruptions (up to floating point: see sampler.py).
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 import json
 from pathlib import Path
 
 from tqdm import tqdm
 
 import checkpoint
-import config
 import data
 import metrics
 import parallel

@@ -26,6 +26,11 @@ micro-batches (parallel.py). Everything random follows from --seed and the numbe
 processes changes rounding only.
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 import contextlib
 import copy
 import math
@@ -35,7 +40,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-import config
 import data
 import metrics
 import parallel

@@ -55,6 +55,23 @@ def test_a_closed_terminal_saves(start, tmp_path):
     assert checkpoint.newest(tmp_path / "run" / "checkpoints")
 
 
+PROGRAMS = "train.py eval.py coldstart.py -m_tools.zpd -m_tools.report -m_tools.rescore -m_tools.compare".split()
+
+
+@pytest.mark.parametrize(("program", "depth"), [*zip(PROGRAMS, (1, 30, 100, 300, 600, 900, 1200)), ("train.py", 1500)])
+def test_a_stop_in_the_imports_is_a_stop(program, depth):
+    """After `depth` modules beyond config; `-X importtime` tells of each on stderr."""
+    command = [sys.executable, "-X", "importtime", *program.split("_")]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as starting:
+        while not starting.stderr.readline().endswith("| config\n"):
+            assert starting.poll() is None
+        for _ in range(depth):
+            assert starting.stderr.readline().startswith("import time:")
+        starting.send_signal(signal.SIGTERM if depth % 100 else signal.SIGINT)
+        told = [line for line in starting.stderr if not line.startswith("import time:")]
+    assert starting.returncode == 130 and told == ["stopped\n"]
+
+
 def test_two_runs_never_write_one_folder(start, tmp_path):
     running, log = start("--steps", 400), tmp_path / "run" / "metrics.jsonl"
     while not log.exists():

@@ -3,11 +3,15 @@
 python -m tools.compare runs/eval-A-1 runs/eval-B-1        # folders of evaluations, or files of responses
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 from pathlib import Path
 
 import numpy as np
 
-import config
 import metrics
 
 

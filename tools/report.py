@@ -8,11 +8,15 @@ python -m tools.report runs/NAME --page page.html                 # a page to re
 python -m tools.report runs/A runs/B --curves curves.png          # runs over each other (curves.py; needs matplotlib)
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 import sys
 from pathlib import Path
 
 import checkpoint
-import config
 from reflect import OUTCOMES
 from tools.curves import Course, draw
 from tools.page import BEGINNING, END, LONG, page, split_turn, verdict

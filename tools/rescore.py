@@ -4,12 +4,16 @@ python -m tools.rescore runs/eval-A-1                      # the table, and how 
 python -m tools.rescore runs/eval-A-1 --out again.jsonl    # ... and the rows, as tools.compare reads them
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 from pathlib import Path
 
 from tqdm import tqdm
 
 import checkpoint
-import config
 import metrics
 from data import Problem
 from reflect import reflects

@@ -8,6 +8,11 @@ never made twice: the same command goes on after an interruption, with more prob
 kept.config.json keeps what they were made with.
 """
 
+import config
+
+if __name__ == "__main__":
+    config.importing()
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +20,6 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import checkpoint
-import config
 import data
 import parallel
 import policy
