@@ -460,6 +460,7 @@ def cold_start(given: dict):
         raise ValueError("--plain is for the toy: any other model without a cold start goes to train.py as it is")
     if not given.get("data") or not given.get("out"):
         raise ValueError("--model needs --data, the problems, and --out, the folder to write")
+    policy.trust(given.get(config.TRUST, False))
     is_toy, given = toy.speaks(policy.load_tokenizer(given["model"])), prompted_as_made(given, given["model"])
     settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
     s, folder = settings.making, Path(settings.making.out)
@@ -479,7 +480,8 @@ def cold_start(given: dict):
             learn(settings, s.model, own_examples(settings, folder), folder)
     checkpoint.unlock(folder / ".lock")
     if (folder / "model").exists():
-        print(f"wrote {folder}/model: torchrun --standalone train.py --model {folder}/model --data {s.data}")
+        model = {"model": f"{folder}/model", "data": s.data, config.TRUST: settings.loading.trust_remote_code}
+        print(f"wrote {folder}/model: torchrun --standalone train.py {config.as_flags(model)}")
 
 
 def the_toy_s(given: dict):

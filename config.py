@@ -93,6 +93,14 @@ class Prompting:
                     raise ValueError(f"{flag_of(name)} has no {{{hole}}} in it: that is where the {hole} is put")
 
 
+@dataclass(frozen=True)
+class Loading:
+    """how the model is loaded, in all programs"""
+
+    trust_remote_code: bool = flag(False, "run the Python code that the model's folder or hub repository brings along: "
+        "read it first; no run and no file takes this flag over, it is asked for each time", free=True)
+
+
 # ------------------------------------------------------------------------------------------------ the parts of train.py
 
 
@@ -222,6 +230,7 @@ class Training(NamedTuple):
     """The settings of train.py."""
 
     task: Task
+    loading: Loading
     prompting: Prompting
     objective: Objective
     selection: Selection
@@ -255,6 +264,7 @@ class Evaluation(NamedTuple):
     """The settings of eval.py."""
 
     measuring: Measuring
+    loading: Loading
     prompting: Prompting
 
 
@@ -301,6 +311,7 @@ class ColdStart(NamedTuple):
     """The settings of coldstart.py."""
 
     making: Making
+    loading: Loading
     prompting: Prompting
     sampling: Sampling
     finetuning: FineTuning
@@ -399,7 +410,8 @@ def _check(one, hint, value, place: str):
         raise ValueError(f"{place} must be {least} 0 and finite, below 2^63, not {value}")
 
 
-OF_ONE_RUN = ("out", "resume", "config")  # settings that no other run takes over
+TRUST = "trust_remote_code"  # is asked for each time, also to go on: who wrote a run's config.json is not known
+OF_ONE_RUN = ("out", "resume", "config", TRUST)  # settings that no other run takes over
 
 
 def of_file(kind: type, file: str) -> dict:
@@ -448,7 +460,7 @@ def take_over(kind: type, given: dict, stored: dict, where) -> dict:
         if name in stored and stored[name] != value and name not in free(kind):
             has = f"the run in {where}, which has {shown(stored[name])}"
             raise ValueError(f"{flag_of(name)} {shown(value)} contradicts {has}: leave it out")
-    return stored | given
+    return {name: value for name, value in stored.items() if name != TRUST} | given
 
 
 def shown(value) -> str:

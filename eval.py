@@ -42,10 +42,11 @@ class Evaluation:
 
     def __init__(self, given: dict):
         """`given`: the flags that were given. Raises ValueError."""
+        policy.trust(given.get(config.TRUST, False))
         path = toy.folder(given["model"])
         self.tokenizer = policy.load_tokenizer(path)
         otherwise = toy.SETTINGS if toy.speaks(self.tokenizer) else None
-        s, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
+        s, _, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
         self.settings = s
         self.reward = load_reward(s.reward)
         self.sets = {data.label(name): problems_of(name, held_out=True) for name in s.data}

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 import checkpoint
-from config import as_flags
+from config import TRUST, as_flags
 from reflect import OUTCOMES
 from tapo import ORIG, REF
 from verifier import equivalent
@@ -312,8 +312,9 @@ def next_steps(folder: Path, settings: dict) -> str:
     python, torchrun = (f"{here}/{name}" if here else name for name in ("python", "torchrun"))
     again = {"model": f"{folder}/model", "data": settings["eval_data"] or settings["data"], "n": 16}
     again |= {name: settings[name] for name in ("reward", "temperature", "max_new_tokens") if settings[name]}
-    again |= {"top_p": 1, "top_k": 0, "drop_long_prompts": settings["drop_long_prompts"]}
-    same = {"config": f"{folder}/config.json"}  # model, data and all the rest
+    trusted = {TRUST: settings[TRUST]}
+    again |= {"top_p": 1, "top_k": 0, "drop_long_prompts": settings["drop_long_prompts"]} | trusted
+    same = {"config": f"{folder}/config.json"} | trusted  # model, data and all the rest
     other = {"algo": "grpo" if settings["algo"] == "tapo" else "tapo"}
     return (
         f"files          {folder}: metrics.jsonl, rollouts.jsonl, trajectories.jsonl, config.json, model/\n"

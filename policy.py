@@ -112,6 +112,16 @@ def _recomputed(forward, *args, **kwargs):
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
+_trusted = False
+
+
+def trust(remote_code: bool):
+    """From now on, run the code that models and tokenisers bring along (auto_map), or refuse them. It is refused until
+    somebody who knows that code says otherwise."""
+    global _trusted
+    _trusted = remote_code
+
+
 def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`. Raises ValueError with a
     sentence when they do not go together."""
@@ -131,7 +141,7 @@ def load_tokenizer(path: str):
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
     with _loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=_trusted)
         if not tokenizer("1 + 1").input_ids:
             raise ValueError("its tokeniser is missing or empty")
     return tokenizer
@@ -140,10 +150,10 @@ def load_tokenizer(path: str):
 def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
     """The causal LM of a local folder or hub id, in evaluation mode; training wants it in float32. Raises ValueError
     with a sentence when there is none, when weights are missing, left over or not finite, or when its logits are not
-    what `Policy` would compute. Runs no code of the folder's, and unpickles nothing."""
+    what `Policy` would compute. Runs no code of the folder's (but see `trust`), and unpickles nothing."""
     with _loading(path), torch.no_grad():
         model, found = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=False, use_safetensors=True,
+            path, dtype=dtype, trust_remote_code=_trusted, use_safetensors=True,
             output_loading_info=True,
         )  # fmt: skip
         for kind in ("missing", "unexpected", "mismatched"):
@@ -170,6 +180,9 @@ def _loading(path: str):
     try:
         yield
     except Exception as error:
+        if "trust_remote_code" in str(error) and not _trusted:
+            told = "brings Python code of its own along, which is not run unless you say so"
+            raise ValueError(f"'{path}' {told}: read it, and add --trust-remote-code") from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
     finally:

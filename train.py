@@ -289,8 +289,9 @@ class Course:
         self.bar.close()
         if kind in (None, parallel.Stopped, RewardError):  # then all processes are here, and no update is half done
             self.save()
-            stopped = f"go on with --resume --out {self.run.folder}" if kind else f"{self.run.folder}/model"
-            say(f"saved step {self.done}: {stopped}")
+            trusted = {config.TRUST: self.trainer.settings.loading.trust_remote_code}
+            again = config.as_flags({"resume": True, "out": self.run.folder} | trusted)
+            say(f"saved step {self.done}: " + (f"go on with {again}" if kind else f"{self.run.folder}/model"))
         self.trackers.close()
         if kind is None and self.failed == MAX_FAILED:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
@@ -358,6 +359,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     problems = problems_of(set_name)
     measured = given.get("eval_data") or ("toy" if set_name == "toy" else None)
     held_out = problems_of(measured, held_out=True) if measured else []
+    policy.trust(given.get(config.TRUST, False))
     given = prompted_as_made(given, toy.folder(name))
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)

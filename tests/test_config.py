@@ -255,7 +255,7 @@ def test_a_run_s_settings_are_read_back_from_its_config_json(tmp_path):
     )
     checkpoint.begin(tmp_path / "config.json", flat(settings))
     found = of_file(Training, str(tmp_path / "config.json"))
-    assert found.keys() == flat(settings).keys() - {"out", "resume", "config"}
+    assert found.keys() == flat(settings).keys() - {"out", "resume", "config", "trust_remote_code"}
     assert settle(Training, found | {"out": "x"}) == settings
     plain = {"k": 4, "temperature": 1, "resume": True, "out": "y", "reward": None}
     assert of_file(Training, in_file(tmp_path, plain)) == {"k": 4, "temperature": 1, "reward": None}
@@ -305,7 +305,7 @@ def test_files_that_are_not_there_or_no_text(tmp_path):
 @every_program
 def test_every_setting_refuses_what_is_not_its_kind(program, tmp_path):
     for _, one, _ in flags_of(PROGRAMS[program]):
-        if one.name not in ("out", "resume", "config"):
+        if one.name not in ("out", "resume", "config", "trust_remote_code"):
             with pytest.raises(ValueError, match=f": {one.name} must be "):
                 of_file(PROGRAMS[program], in_file(tmp_path, {one.name: {}}))
 
@@ -316,12 +316,14 @@ def test_every_setting_refuses_what_is_not_its_kind(program, tmp_path):
 def test_what_a_resumed_run_may_change():
     assert free(Training) == {
         "out", "resume", "config", "steps", "slots", "micro_batch_tokens", "gradient_checkpointing", "eval_every",
-        "save_every", "save_minutes", "keep_saves", "keep_trajectories", "keep_rollouts", "log",
+        "save_every", "save_minutes", "keep_saves", "keep_trajectories", "keep_rollouts", "log", "trust_remote_code",
     }  # fmt: skip
 
 
 def test_a_resumed_run_takes_its_settings_over():
     stored = json.loads(json.dumps(flat(settle(Training, {"lr": 0.5, "kl": 0.25, "out": "x"}))))
+    asked_anew = stored.pop("trust_remote_code")
+    assert asked_anew is False and take_over(Training, {}, stored | {"trust_remote_code": True}, "runs/x") == stored
     assert take_over(Training, {}, stored, "runs/x") == stored
     assert take_over(Training, {"lr": 0.5, "steps": 9}, stored, "runs/x") == stored | {"steps": 9}
     with pytest.raises(ValueError) as refused:

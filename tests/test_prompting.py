@@ -2,9 +2,12 @@
 
 import json
 import shlex
+import shutil
+import sys
 from dataclasses import replace
 
 import pytest
+import transformers
 from tiny import make_model, make_tokenizer
 
 import coldstart
@@ -253,6 +256,61 @@ def test_long_prompts_are_refused_or_dropped(begin, real_path, tmp_path, program
         assert "3 problems, 0 of 1 steps done" in said and "--top-k 0 --drop-long-prompts\n" in said
         assert begin("train", "--resume", "--out", "new.jsonl", "--steps", 2, model=None)[0] == 0
         assert settings_of(tmp_path / "new.jsonl" / "config.json")["drop_long_prompts"] is True
+
+
+OWN = """
+open(__file__ + ".ran", "w").close()
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+class OwnConfig(Qwen3Config):
+    model_type = "own"
+
+class Own(Qwen3ForCausalLM):
+    config_class = OwnConfig
+"""
+MAKE = {"zpd": ["-n", 1, *SIZES], "eval": ["-n", 1, *SIZES], "train": RUN}
+MAKE["coldstart"] = ["--data-only", *SIZES, "--max-synthesis-tokens", 99]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_model_s_own_code_runs_when_it_is_asked_for_each_time(begin, real_path, tmp_path, monkeypatch, program):
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(policy, "_trusted", False)
+    own = shutil.copytree(real_path / "model", tmp_path / "own")
+    about = json.loads((own / "config.json").read_text()) | {"model_type": "own", "architectures": ["Own"]}
+    about |= {"auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}}
+    (own / "config.json").write_text(json.dumps(about))
+    (own / "own.py").write_text(OWN)
+
+    def refused(program, *argv, model):
+        code, said = begin(program, *argv, model=model)
+        ran = [*tmp_path.rglob("*.ran")]
+        return code == 2 and said.endswith("read it, and add --trust-remote-code\n") and not ran
+
+    def ran(program, *argv, model):
+        code, said = begin(program, *argv, "--trust-remote-code", model=model)
+        marks = [*(tmp_path / "modules").rglob("*.ran")]
+        for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
+            del sys.modules[name]
+        for mark in marks:
+            mark.unlink()
+        return code == 0 and marks and said
+
+    assert refused(program, *MAKE[program], "--out", "run.jsonl", model=own)
+    said = ran(program, *MAKE[program], "--out", "run.jsonl", model=own)
+    assert said
+    if program == "train":
+        assert said.count("--trust-remote-code") == 3  # in each command to go on with
+        saved = tmp_path / "run.jsonl" / "model"
+        for again, argv, model in [
+            ("train", ["--resume", "--out", "run.jsonl", "--steps", 2], None),
+            ("train", ["--config", "run.jsonl/config.json", "--out", "again"], None),
+            ("train", [*RUN, "--out", "next"], saved),
+            ("eval", [*MAKE["eval"], "--out", "eval"], saved),
+        ]:
+            assert refused(again, *argv, model=model)
+            assert ran(again, *argv, model=model)
 
 
 def test_what_fits_is_not_what_is_dropped_when_no_limit_is_given(begin, tmp_path):

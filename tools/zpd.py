@@ -24,7 +24,7 @@ import data
 import parallel
 import policy
 import toy
-from config import MISSING, Prompting, flag, reward_flag
+from config import MISSING, Loading, Prompting, flag, reward_flag
 from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
@@ -58,6 +58,7 @@ class Filter(NamedTuple):
     """The settings of this program."""
 
     filtering: Filtering
+    loading: Loading
     prompting: Prompting
 
 
@@ -111,6 +112,7 @@ def filtered(given: dict) -> str:
         raise ValueError(f"{out} exists already, and no estimates beside it: name another file with --out")
     if estimates.exists() and not begun.exists():
         raise ValueError(f"{begun}, which tells how {estimates} was made, is missing: name another file with --out")
+    policy.trust(given.get(config.TRUST, False))
     path = toy.folder(given["model"])
     tokenizer = policy.load_tokenizer(path)
     given = prompted_as_made(given, path)
