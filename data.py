@@ -31,7 +31,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -244,7 +244,7 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, object]]:
         try:
             yield from ((f"line {reader.line_num}", row) for row in reader)
         except csv.Error as error:
-            raise ValueError(f"{shown}, line {reader.line_num}: {error}") from None
+            raise ValueError(f"{shown}, {_csv_fault(text, reader.line_num, apart, error)}") from None
     elif text.lstrip().startswith("["):
         rows = _json(text, shown)
         yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
@@ -253,6 +253,23 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, object]]:
         for number, line in enumerate(_lines(text), 1):
             if line.strip():
                 yield f"line {number}", _json(line, f"{shown}, line {number}", "one object a line, or an array of them")
+
+
+def _csv_fault(text: str, done: int, apart: str, error: csv.Error) -> str:
+    """What is wrong with the row of CSV that begins behind `done` lines, and the line where its last quoted field
+    begins: the reader's own is another, for it reads on in search of the closing quote."""
+    begins, quoted, before, ends = done + 1, False, "\n", f"{apart}\r\n"
+    for number, line in enumerate(islice(io.StringIO(text, newline=""), done, None), done + 1):
+        for character in line:
+            if not quoted and before == '"' and character not in ends + '"':
+                return f"line {begins}: behind the quote that closes the field which begins here, text goes on"
+            if not quoted and character in "\r\n" and before not in "\r\n":
+                return f"line {begins}: {error}"  # the row ends, so quotes are not what is wrong
+            if character == '"' and (quoted or before in ends + '"'):  # the second of a doubled one opens again
+                begins = begins if quoted or before == '"' else number
+                quoted = not quoted
+            before = character
+    return f"line {begins}: " + ("the quote that opens a field here is never closed" if quoted else str(error))
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -304,7 +304,13 @@ def test_tables_of_other_kinds(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("open.csv", 'problem,answer\n"1 + 1?,2\n2 + 2?,4\n', "open.csv, line"),
+        ("1.csv", 'problem,answer\n1,2\n"1 + 1?,2\n2 + 2?,4\n3,4\n', "1.csv, line 3: the quote that opens .* never"),
+        ("2.csv", 'problem,answer\n"a\nb","c ""d"" \n e\n', "2.csv, line 3: the quote that opens a field here is never"),
+        ("3.csv", 'problem,answer\na "b" c,2\n\n\n1,"\n2,3', "3.csv, line 5: the quote that opens a field here is never"),
+        ("4.csv", 'problem,answer\n1,2\n"1?,2\n3?,4\n"5?",6\n', "4.csv, line 3: behind the quote that closes"),
+        ("5.csv", 'problem,answer\n"1?,2\n' + "3?,4\n" * 40000, "5.csv, line 2: the quote that opens a field"),
+        ("6.csv", f'problem,answer\n1,2\n"{"x" * 200000}",3\n4,"5"\n', "6.csv, line 3: field larger than field limit"),
+        ("7.csv", '"problem,answer\n1,2\n', "7.csv, line 1: the quote"),
         ("half.jsonl", '{"problem": "half \\ud83d", "answer": "2"}\n', "line 1: the question holds half a character"),
         ("pretty.jsonl", '{\n  "problem": "1 + 1?",\n  "answer": "2"\n}\n', "wanted: one object a line"),
     ],
