@@ -84,7 +84,7 @@ def line(row: dict) -> str:
 
 def append(file: Path, rows: list[dict]):
     """Add rows to a log in one write, and wait for the disk."""
-    with open(file, "ab") as handle:
+    with policy.writing(file), open(file, "ab") as handle:
         _to_disk(handle, "".join(map(line, rows)))
 
 
@@ -97,7 +97,7 @@ def write(file: Path, text: str):
     """Write a file that appears, or is replaced, whole or not at all."""
     scratch = file.with_name(f".{file.name}.new")
     try:
-        with open(scratch, "wb") as handle:
+        with policy.writing(file), open(scratch, "wb") as handle:
             _to_disk(handle, text)
         scratch.replace(file)
     finally:
@@ -124,7 +124,8 @@ def begin(file: Path, settings: dict, free: Iterable[str] = (), **known):
         return
     before, now = begun(file), json.loads(json.dumps(settings))  # tuples become lists
     if others := [name for name in now if now[name] != before.get(name) and name not in free]:
-        others = [f"{name} {config.shown(before.get(name))}, not {config.shown(now[name])}" for name in others]
+        others = [(name, *config.told_apart(before.get(name), now[name])) for name in others]
+        others = [f"{name} {then}, not {given}" for name, then, given in others]
         raise ValueError(
             f"{file} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
         )
@@ -148,9 +149,10 @@ def lock(file: Path):
         raise ValueError(f"{what} is being written by process {owner}: wait for it, or stop it") from None
     if owner:
         print(f"{what} was left by process {owner}, which is gone: taken over", file=sys.stderr)
-    handle.truncate(0)
-    handle.write(f"{os.getpid()} on {platform.node()}\n")
-    handle.flush()
+    with policy.writing(file):
+        handle.truncate(0)
+        handle.write(f"{os.getpid()} on {platform.node()}\n")
+        handle.flush()
     _held[file.resolve()] = handle
     atexit.register(unlock, file)
 
@@ -218,7 +220,7 @@ def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
         scratch.mkdir(parents=True)
         try:
             policy.save(model, tokenizer, scratch / "model", weights)
-            with policy.writing():
+            with policy.writing(done):
                 save_file(moments, scratch / "optimizer.safetensors")
             policy.open_up(scratch)
             state = {"step": step, "moments": len(moments), "crc32": _checksums(scratch)}

@@ -458,8 +458,9 @@ def take_over(kind: type, given: dict, stored: dict, where) -> dict:
     each other."""
     for name, value in given.items():
         if name in stored and stored[name] != value and name not in free(kind):
-            has = f"the run in {where}, which has {shown(stored[name])}"
-            raise ValueError(f"{flag_of(name)} {shown(value)} contradicts {has}: leave it out")
+            now, then = told_apart(value, stored[name])
+            has = f"the run in {where}, which has {then}"
+            raise ValueError(f"{flag_of(name)} {now} contradicts {has}: leave it out")
     return {name: value for name, value in stored.items() if name != TRUST} | given
 
 
@@ -467,6 +468,16 @@ def shown(value) -> str:
     """A setting as a sentence may hold it: in one line, and not too long."""
     text = " ".join(str(value).split())
     return text if len(text) <= 80 else f"{text[:60]}... ({len(str(value))} characters)"
+
+
+def told_apart(one, other) -> tuple[str, str]:
+    """Two settings as `shown`; if that is the same of both, what stands about where they begin to differ."""
+    texts = str(one), str(other)
+    if shown(one) != shown(other):
+        return shown(one), shown(other)
+    at = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
+    one, other = (json.dumps(text[max(0, at - 20) : at + 20], ensure_ascii=False) for text in texts)
+    return f"...{one}...", f"...{other}..."
 
 
 # -------------------------------------------------------------------------------------------------- errors and stopping
@@ -486,7 +497,8 @@ def bad_input(*errors: type[Exception]):
     try:
         yield
     except errors as error:
-        fail(str(error))
+        named = isinstance(error, OSError) and error.filename and error.strerror
+        fail(f"{error.filename}: {error.strerror}" if named else str(error))
 
 
 class Unbreakable:

@@ -18,7 +18,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -221,12 +220,18 @@ def fingerprint(model) -> str:
 
 
 @contextlib.contextmanager
-def writing():
-    """What safetensors may raise in here on a full disk, as the OSError that it is."""
+def writing(path: str | Path):
+    """An OSError in here names what could not be written: `path`, unless it names something itself. What safetensors
+    and tokenizers raise in its place, on a full disk, becomes one."""
     try:
         yield
-    except SafetensorError as error:
-        raise OSError(str(error)) from None
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    except Exception as error:
+        if "(os error" not in str(error):
+            raise
+        raise OSError(f"{path}: {error}") from None
 
 
 def open_up(folder: Path):
@@ -246,9 +251,9 @@ def save(model, tokenizer, folder: str | Path, weights: dict | None = None):
     scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
     disable_progress_bar()
     try:
-        with writing():
+        with writing(folder):
             model.save_pretrained(scratch, state_dict=weights)
-        tokenizer.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
         open_up(scratch)
         scratch.rename(folder)
     finally:

@@ -16,7 +16,20 @@ import config
 import eval as evaluation
 import toy
 import train
-from config import ColdStart, Evaluation, Training, flag_of, flat, free, of_file, parts_of, read, settle, take_over
+from config import (
+    ColdStart,
+    Evaluation,
+    Training,
+    flag_of,
+    flat,
+    free,
+    of_file,
+    parts_of,
+    read,
+    settle,
+    take_over,
+    told_apart,
+)
 from grpo import AVERAGES
 from tapo import BASELINES
 from tools import zpd
@@ -320,6 +333,14 @@ def test_what_a_resumed_run_may_change():
     }  # fmt: skip
 
 
+def test_settings_that_differ_are_told_so_that_one_sees_where():
+    assert told_apart(1, 2) == ("1", "2") and told_apart("a", None) == ("a", "None")
+    one, other = told_apart("x" * 100 + "\nA" + "y" * 100, "x" * 100 + "\nB" + "y" * 100)
+    assert one == '..."' + "x" * 19 + "\\nA" + "y" * 19 + '"...' and other == one.replace("A", "B")
+    assert told_apart("a b", "a  b") == ('..."a b"...', '..."a  b"...')
+    assert told_apart("a", "a\n") == ('..."a"...', '..."a\\n"...')
+
+
 def test_a_resumed_run_takes_its_settings_over():
     stored = json.loads(json.dumps(flat(settle(Training, {"lr": 0.5, "kl": 0.25, "out": "x"}))))
     asked_anew = stored.pop("trust_remote_code")
@@ -329,6 +350,9 @@ def test_a_resumed_run_takes_its_settings_over():
     with pytest.raises(ValueError) as refused:
         take_over(Training, {"lr": 0.1}, stored, "runs/x")
     assert str(refused.value) == "--lr 0.1 contradicts the run in runs/x, which has 0.5: leave it out"
+    started = {"prompt_template": "{question}\nThink."}
+    with pytest.raises(ValueError, match=r"template .*}.n.nThink.* contradicts .* which has .*}.nThink"):
+        take_over(Training, {"prompt_template": "{question}\n\nThink."}, started, "runs/x")
     for name in stored:
         if name in free(Training):
             assert take_over(Training, {name: "other"}, stored, "runs/x") == stored | {name: "other"}

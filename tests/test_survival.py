@@ -230,9 +230,29 @@ def test_a_file_that_could_not_be_written_leaves_nothing_behind(tmp_path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_to_disk", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space left on device: '.*config\.json'"):
         checkpoint.begin(tmp_path / "config.json", {"k": 8})
     assert checkpoint.empty(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch, capsys):
+    def like_tokenizers(*_, **__):
+        raise Exception("No space left on device (os error 28)")
+
+    def refusal(write):
+        with pytest.raises(SystemExit) as stopped, config.bad_input():
+            write()
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
+    model, tokenizer = make_model(), make_tokenizer(["one"])
+    assert refusal(lambda: checkpoint.append(Path("/dev/full"), [{}])) == "error: /dev/full: No space left on device\n"
+    monkeypatch.setattr(tokenizer, "save_pretrained", like_tokenizers)
+    said = refusal(lambda: policy.save(model, tokenizer, tmp_path / "model"))
+    assert said == f"error: {tmp_path}/model: No space left on device (os error 28)\n"
+    with pytest.raises(ZeroDivisionError), policy.writing("here"):
+        1 / 0  # noqa: B018
 
 
 # --------------------------------------------------------------------------------------------- models that do not fit
@@ -305,8 +325,8 @@ def test_tables_of_other_kinds(tmp_path):
     ("name", "text", "said"),
     [
         ("1.csv", 'problem,answer\n1,2\n"1 + 1?,2\n2 + 2?,4\n3,4\n', "1.csv, line 3: the quote that opens .* never"),
-        ("2.csv", 'problem,answer\n"a\nb","c ""d"" \n e\n', "2.csv, line 3: the quote that opens a field here is never"),
-        ("3.csv", 'problem,answer\na "b" c,2\n\n\n1,"\n2,3', "3.csv, line 5: the quote that opens a field here is never"),
+        ("2.csv", 'problem,answer\n"a\nb","c ""d"" \n e\n', "2.csv, line 3: the quote that opens"),
+        ("3.csv", 'problem,answer\na "b" c,2\n\n\n1,"\n2,3', "3.csv, line 5: the quote that opens"),
         ("4.csv", 'problem,answer\n1,2\n"1?,2\n3?,4\n"5?",6\n', "4.csv, line 3: behind the quote that closes"),
         ("5.csv", 'problem,answer\n"1?,2\n' + "3?,4\n" * 40000, "5.csv, line 2: the quote that opens a field"),
         ("6.csv", f'problem,answer\n1,2\n"{"x" * 200000}",3\n4,"5"\n', "6.csv, line 3: field larger than field limit"),

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import checkpoint
+import policy
 from reflect import OUTCOMES
 from tools.curves import Course, draw
 from tools.page import BEGINNING, END, LONG, page, split_turn, verdict
@@ -167,10 +168,11 @@ def main():
     with config.bad_input():
         runs = [load(folder) for folder in dict.fromkeys(args.runs)]
         if args.curves:
-            draw([course for course, *_ in runs], args.curves)
+            with policy.writing(args.curves):
+                draw([course for course, *_ in runs], args.curves)
             print(f"wrote {args.curves}")
         if args.page:
-            Path(args.page).write_text(as_page(runs, args), encoding="utf-8", errors="replace")
+            checkpoint.write(Path(args.page), as_page(runs, args))
             print(f"wrote {args.page}")
     if not (args.curves or args.page):
         for course, *kinds in runs:
