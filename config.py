@@ -27,10 +27,14 @@ from typing import NamedTuple, get_args, get_origin, get_type_hints
 # --------------------------------------------------------------------------------------------------- how a flag is told
 
 
-def flag(default, text: str, *, zero: bool = False, free: bool = False, **more):
+MOST = 2**63 - 1  # no number is larger
+MANY = 2**16  # of one problem's responses, or of passes over them: more is a slip of the keyboard
+
+
+def flag(default, text: str, *, zero: bool = False, free: bool = False, most: int = MOST, **more):
     """A field that is a flag. `zero`: a number may be 0, not only above it. `free`: what is computed does not depend on
-    it, but for rounding, so that a resumed run may change it. `more` goes to argparse."""
-    return field(default=default, metadata={"help": text, "zero": zero, "free": free, "more": more})
+    it, but for rounding, so that a resumed run may change it. `most`: no number is larger. `more` goes to argparse."""
+    return field(default=default, metadata={"help": text, "zero": zero, "free": free, "most": most, "more": more})
 
 
 def reward_flag():
@@ -39,7 +43,6 @@ def reward_flag():
     return flag(None, f"{text} verifier.py finds the problem's answer)", metavar="FILE.py:FUNCTION")
 
 
-MOST = 2**63  # no number is larger
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
@@ -171,7 +174,7 @@ class Selection:
 class Sampling:
     """rollouts (sampler.py)"""
 
-    k: int = flag(8, "K, responses a query")
+    k: int = flag(8, "K, responses a query", most=MANY)
     temperature: float = flag(1.0, "sampling temperature; log-probabilities are taken under it, too")
     max_new_tokens: int = flag(8192, "limit of a response; a cut one counts as wrong")
     max_synthesis_tokens: int = flag(12288, "limit of an analysis with its reconstruction")
@@ -184,7 +187,7 @@ class Optimiser:
 
     steps: int = flag(500, "training steps", free=True)
     queries: int = flag(64, "Q, queries a step")
-    epochs: int = flag(1, "passes over the responses of a step, each with optimiser steps of its own")
+    epochs: int = flag(1, "passes over the responses of a step, each with optimiser steps of its own", most=MANY)
     minibatches: int = flag(1, "optimiser steps a pass, each on its part of the step's queries")
     lr: float = flag(1e-6, "AdamW's learning rate")
     warmup: int = flag(10, "steps in which the learning rate rises to --lr; 1 is none")
@@ -206,7 +209,7 @@ class Optimiser:
 class Keeping:
     """what is measured and kept"""
 
-    eval_samples: int = flag(4, "responses to each held-out problem, before and after")
+    eval_samples: int = flag(4, "responses to each held-out problem, before and after", most=MANY)
     eval_every: int = flag(0, "measure on the held-out problems after every so many steps, too", zero=True, free=True)
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
     save_minutes: float = flag(30.0, "... and after so many minutes, however few steps they were", free=True)
@@ -249,7 +252,7 @@ class Measuring:
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
     data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), hub ids "
         "(owner/name:split), NAME=PATH", nargs="+")
-    n: int = flag(16, "responses a problem")
+    n: int = flag(16, "responses a problem", most=MANY)
     reward: str | None = reward_flag()
     temperature: float | None = flag(None, f"0 takes the likeliest token {GENERATION} 1)", zero=True)
     top_p: float | None = flag(None, f"keep the likeliest tokens of this mass {GENERATION} 1)")
@@ -300,7 +303,7 @@ class FineTuning:
     """fine-tuning on the examples"""
 
     mixture: float = flag(2.0, "SFT examples to an IFT example")
-    epochs: int = flag(2, "times the mixture is gone through")
+    epochs: int = flag(2, "times the mixture is gone through", most=MANY)
     batch: int = flag(64, "examples a step")
     lr: float = flag(1e-5, "AdamW's learning rate")
     micro_batch_tokens: int = flag(16384, "tokens of one forward and backward", free=True)
@@ -370,7 +373,11 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None,
                     reads["metavar"] = {int: "N", float: "X"}.get(plain, one.name.upper())
             kept = {"dest": one.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
             group.add_argument(flag_of(one.name), **kept, **reads)
-    return vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(argv))
+    for name in ("model", "data", "eval_data", "out", "config"):
+        if given.get(name) in ("", [""]):  # as of a shell's variable that is not set
+            parser.error(f"{flag_of(name)} is empty")
+    return given
 
 
 def settle(kind: type, given: dict, otherwise: dict | None = None):
@@ -405,9 +412,10 @@ def _check(one, hint, value, place: str):
     if listed != many or not right:
         wanted = f"one of {', '.join(choices)}" if choices else "a list of texts" if many else KINDS[plain]
         raise ValueError(f"{place} must be {wanted}, not {shown(json.dumps(value, ensure_ascii=False))}")
-    if plain in (int, float) and not (0 < value < MOST or (value == 0 and one.metadata["zero"])):
-        least = "at least" if one.metadata["zero"] else "above"
-        raise ValueError(f"{place} must be {least} 0 and finite, below 2^63, not {value}")
+    zero, most = one.metadata["zero"], one.metadata["most"]
+    if plain in (int, float) and not (0 < value <= most or (value == 0 and zero)):
+        least, limit = "at least" if zero else "above", "below 2^63" if most == MOST else f"up to {most}"
+        raise ValueError(f"{place} must be {least} 0 and finite, {limit}, not {value}")
 
 
 TRUST = "trust_remote_code"  # is asked for each time, also to go on: who wrote a run's config.json is not known

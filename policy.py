@@ -12,10 +12,12 @@ would be rounded away.
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 from hashlib import blake2b
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import nn
@@ -137,8 +139,14 @@ def load_tokenizer(path: str):
     looks_local = path.startswith(("/", ".", "~")) or path.count("/") > 1  # no hub id does
     if looks_local and not Path(path).is_dir():
         raise ValueError(f"there is no folder {path}: give a model folder in transformers' format, or a hub id")
-    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+    folder = Path(path)
+    if (folder / "model" / "config.json").is_file():
+        raise ValueError(f"{path} is the folder of a run or of a cold start: its model is {folder / 'model'}")
+    if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{path} holds no model: a model folder has a config.json, weights and a tokeniser")
+    if (folder / "generation_config.json").is_file():  # transformers goes on without one that is broken
+        with _loading(path):
+            json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     with _loading(path):
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=_trusted)
         if not tokenizer("1 + 1").input_ids:
@@ -153,7 +161,7 @@ def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     with _loading(path), torch.no_grad():
         model, found = AutoModelForCausalLM.from_pretrained(
             path, dtype=dtype, trust_remote_code=_trusted, use_safetensors=True,
-            output_loading_info=True,
+            output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
         for kind in ("missing", "unexpected", "mismatched"):
             if names := sorted(map(str, found.get(f"{kind}_keys") or ())):
@@ -182,7 +190,7 @@ def _loading(path: str):
         if "trust_remote_code" in str(error) and not _trusted:
             told = "brings Python code of its own along, which is not run unless you say so"
             raise ValueError(f"'{path}' {told}: read it, and add --trust-remote-code") from None
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = shorten(str(error), 240, placeholder=" ...") or type(error).__name__
         raise ValueError(f"no model could be loaded from '{path}': {reason}") from None
     finally:
         logging.set_verbosity(level)
@@ -196,6 +204,8 @@ def eos_ids(model, tokenizer) -> set[int]:
     ids = (ids | {tokenizer.eos_token_id, end_of_response(tokenizer)}) - {None}
     if not ids:
         raise ValueError("the model names no end-of-sequence token: set eos_token_id in its generation_config.json")
+    if not all(type(i) is int for i in ids):
+        raise ValueError(f"eos_token_id in the model's generation_config.json must be ids of tokens, not {configured}")
     return ids
 
 
@@ -221,12 +231,12 @@ def fingerprint(model) -> str:
 
 @contextlib.contextmanager
 def writing(path: str | Path):
-    """An OSError in here names what could not be written: `path`, unless it names something itself. What safetensors
-    and tokenizers raise in its place, on a full disk, becomes one."""
+    """An OSError in here names what could not be written: `path`. What safetensors and tokenizers raise in its place,
+    on a full disk, becomes one."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)
+        error.filename = str(path)
         raise
     except Exception as error:
         if "(os error" not in str(error):

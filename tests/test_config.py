@@ -121,6 +121,13 @@ def test_a_required_flag_that_is_missing_is_named(capsys):
 # ----------------------------------------------------------------------------------------------------- choices, numbers
 
 
+def test_a_name_is_not_empty(capsys):
+    for kind, name in [(Training, "--out"), (Training, "--config"), (Training, "--eval-data"), (Evaluation, "--model")]:
+        with pytest.raises(SystemExit) as stopped:
+            read(kind, "", toy.SETTINGS, ["--model", "m", "--data", "d", name, ""])
+        assert stopped.value.code == 2 and f"error: {name} is empty" in capsys.readouterr().err
+
+
 def test_choices_are_those_of_the_tables_that_are_chosen_from(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     choices = {flag: entry.split()[1] for flag, entry in entries.items() if entry.split()[1].startswith("{")}

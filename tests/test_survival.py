@@ -290,6 +290,39 @@ def test_a_tokeniser_larger_than_the_embedding(folder):
         policy.load(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("generation_config.json", '{"eos_token_id": ', "no model could be loaded from .*: Expecting value"),
+        ("config.json", lambda c: c | {"vocab_size": 10}, "its weights have mismatched keys: .*embed_tokens"),
+        ("config.json", lambda c: c | {"vocab_size": "x"}, "'vocab_size': .* expected int"),
+        ("tokenizer.json", None, "Couldn't instantiate the backend tokenizer from one of: "),
+    ],
+)
+def test_a_damaged_model_folder_is_one_sentence(folder, file, change, said):
+    path = folder / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change if isinstance(change, str) else json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(ValueError, match=said) as refused:
+        policy.load_tokenizer(str(folder))
+        policy.load_model(str(folder))
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+def test_a_run_is_not_its_model(folder):
+    with pytest.raises(ValueError, match=f"is the folder of a run or of a cold start: its model is {folder}$"):
+        policy.load_tokenizer(str(folder.parent))
+
+
+def test_end_tokens_are_numbers():
+    model = make_model()
+    model.generation_config.eos_token_id = "x"
+    with pytest.raises(ValueError, match="must be ids of tokens, not x"):
+        policy.eos_ids(model, make_tokenizer(["one"]))
+
+
 def test_pickled_weights_and_remote_code_are_not_run(folder):
     shutil.copytree(folder, remote := folder.with_name("remote"))
     about = json.loads((remote / "config.json").read_text())
@@ -358,7 +391,11 @@ def test_a_million_problems_are_shuffled_once_an_epoch(monkeypatch):
         ({"lr": None}, "--lr must be a number, not null"),
         ({"no_ots": 1}, "--no-ots must be true or false, not 1"),
         ({"out": 3}, "--out must be a text, not 3"),
-        ({"seed": 10**23}, "--seed must be at least 0 and finite"),
+        ({"seed": 10**23}, "--seed must be at least 0 and finite, below 2^63"),
+        ({"seed": 2**63}, "--seed must be at least 0 and finite, below 2^63"),
+        ({"k": 10**9}, "--k must be above 0 and finite, up to 65536, not 1000000000"),
+        ({"epochs": 10**9}, "--epochs must be above 0 and finite, up to 65536"),
+        ({"eval_samples": 10**9}, "--eval-samples must be above 0 and finite, up to 65536"),
     ],
 )
 def test_settings_of_another_type(stored, said):

@@ -24,7 +24,7 @@ import data
 import parallel
 import policy
 import toy
-from config import MISSING, Loading, Prompting, flag, reward_flag
+from config import MANY, MISSING, Loading, Prompting, flag, reward_flag
 from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
@@ -40,7 +40,7 @@ class Filtering:
     data: str = flag(MISSING, "problems, as for train.py")
     out: str = flag(MISSING, "the JSON-lines file for the problems that are kept", metavar="FILE")
     reward: str | None = reward_flag()
-    n: int = flag(8, "samples a problem")
+    n: int = flag(8, "samples a problem", most=MANY)
     low: float = flag(0.125, "keep from this accuracy", zero=True, free=True)
     high: float = flag(0.875, "... to this", zero=True, free=True)
     temperature: float = flag(1.0, "sampling temperature")
