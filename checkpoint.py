@@ -306,7 +306,7 @@ class Run:
         """The run will be kept in `folder`, or in a new one under runs/; with `resume` it is there already. Nothing is
         written yet. Raises ValueError with a sentence when `folder` holds something already, or does not hold what is
         to be resumed."""
-        self.folder, self.settings, self.problems = Path(folder) if folder else None, {}, ""
+        self.folder, self.settings, self.known = Path(folder) if folder else None, {}, {}
         if resume:
             if not folder or not (self.folder / "config.json").is_file():
                 raise ValueError(
@@ -314,8 +314,8 @@ class Run:
                 )
             if parallel.rank() == 0:
                 lock(self.folder / ".lock")
-            known = read_object(self.folder / "config.json", {"settings": dict, "problems": str})
-            self.settings, self.problems = known["settings"], known["problems"]
+            self.known = read_object(self.folder / "config.json", {"settings": dict, "problems": str})
+            self.settings = self.known["settings"]
         elif folder and not empty(self.folder):
             raise ValueError(
                 f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
@@ -328,13 +328,13 @@ class Run:
             kept = read_object(file, {"settings": dict}) | {"settings": self.settings | settings}
             write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
-    def start(self, name: str, settings: dict, problems: str):
+    def start(self, name: str, settings: dict, **known):
         """Make the folder, called `name` where it has no name yet, and keep in it what is needed to repeat the run: its
-        settings, and a digest of its problems."""
+        settings, and what else is `known`, such as digests of its problems."""
         if parallel.rank() == 0:
             self.folder = self.folder or free_folder(name)
             lock(self.folder / ".lock")
-            begin(self.folder / "config.json", settings, problems=problems)
+            begin(self.folder / "config.json", settings, **known)
         self.folder = parallel.gather(self.folder or Path())[0]
 
     @property

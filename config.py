@@ -203,6 +203,8 @@ class Optimiser:
         """Raises ValueError with a sentence about what cannot be."""
         if self.minibatches > self.queries:
             raise ValueError(f"--minibatches {self.minibatches} is more than --queries {self.queries}: each needs one")
+        if self.beta2 >= 1:
+            raise ValueError(f"--beta2 must be below 1, not {self.beta2}: it is the share of the past in a mean")
 
 
 @dataclass(frozen=True)

@@ -437,13 +437,15 @@ def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
 def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     """Open the run's folder, or go on in it; returns how many steps are done."""
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
-    kept, problems = config.flat(trainer.settings), data.digest(trainer.problems)
+    kept = config.flat(trainer.settings)
+    digests = {"problems": data.digest(trainer.problems), "held_out": data.digest(held_out)}
     if not task.resume:
         set_name = "toy" if task.data == "toy" else Path(task.data).stem
-        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept, problems)
+        run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept, **digests)
         return 0
-    if run.problems != problems:
-        raise ValueError(f"the problems of {task.data} are not those that {run.folder} was begun with")
+    for name, file in (("problems", task.data), ("held_out", task.eval_data)):
+        if run.known.get(name, digests[name]) != digests[name]:
+            raise ValueError(f"the problems of {file} are not those that {run.folder} was begun with")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.weights_to_sample.refresh()
     if done > steps or (done == steps and (not held_out or run.measured(steps))):

@@ -138,6 +138,11 @@ def test_a_resumed_run_keeps_its_new_length_and_notices_other_problems(start, tm
     resumed = start("--resume", "--steps", 5, given=False)
     said, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 2 and "are not those that" in said
+    changed["settings"] |= {"data": kept["data"], "eval_data": str(other)}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
+    resumed = start("--resume", "--steps", 5, given=False)
+    said, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 2 and f"the problems of {other} are not those that" in said
 
 
 def test_slow_steps_are_saved_by_the_clock(start, tmp_path):
@@ -393,6 +398,7 @@ def test_a_million_problems_are_shuffled_once_an_epoch(monkeypatch):
         ({"out": 3}, "--out must be a text, not 3"),
         ({"seed": 10**23}, "--seed must be at least 0 and finite, below 2^63"),
         ({"seed": 2**63}, "--seed must be at least 0 and finite, below 2^63"),
+        ({"beta2": 1.0}, "--beta2 must be below 1, not 1.0"),
         ({"k": 10**9}, "--k must be above 0 and finite, up to 65536, not 1000000000"),
         ({"epochs": 10**9}, "--epochs must be above 0 and finite, up to 65536"),
         ({"eval_samples": 10**9}, "--eval-samples must be above 0 and finite, up to 65536"),

@@ -463,8 +463,8 @@ def test_a_stale_cold_start_is_noticed(tmp_path, monkeypatch, capsys):
 def test_two_runs_never_share_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, two = Run(None), Run(None)
-    one.start("tapo-toy", {}, "")
-    two.start("tapo-toy", {}, "")
+    one.start("tapo-toy", {})
+    two.start("tapo-toy", {})
     assert (one.folder.name, two.folder.name) == ("tapo-toy-1", "tapo-toy-2")
 
 
