@@ -44,6 +44,7 @@ OUTPUTS = ["--max-synthesis-tokens", 128]
 COLD = ["--batch", 16, "--epochs", 1, "--lr", 1e-4, "--m-max", 2, "--micro-batch-tokens", 2048]
 LEARN = "--lr 2e-5 --warmup 3 --n-neg 2 --eval-samples 4 --micro-batch-tokens 2048 --save-every 5"
 SIDES = {"GRPO": "--algo grpo", "TAPO": "--algo tapo"}
+OTHERS = {"TAPO without OTS": "--no-ots"}
 
 
 def write(file: Path, rows):
@@ -105,8 +106,10 @@ def made(args) -> dict:
 
     results["hours"]["cold start"] = [hours(folder / "hours-cold", cold / "model")]
     places = {}
-    for seed, (name, flags) in itertools.product(args.seeds, SIDES.items()):
-        place, steps = folder / f"{name.lower()}-{seed}", args.grpo_steps if name == "GRPO" else args.steps
+    sides = SIDES | {name: OTHERS[name] for name in args.also}
+    for seed, (name, flags) in itertools.product(args.seeds, sides.items()):
+        label, steps = f"{name.lower().replace(' ', '-')}-{seed}", args.grpo_steps if name == "GRPO" else args.steps
+        place = folder / label
         places[name, seed] = place
         if not algorithms.ended(place, steps):
             given = f"--model {cold / 'model'} --data {kept} --eval-data {folder / 'numbers.jsonl'} --seed {seed} "
@@ -115,14 +118,14 @@ def made(args) -> dict:
             algorithms.train(place, steps, given + " ".join(map(str, LIMITS + OUTPUTS)), processes, threads)
         rows = algorithms.evaluations(place)
         results["evaluations"].setdefault(name, []).append(rows)
-        results["hours"].setdefault(name, []).append(hours(folder / f"hours-{name.lower()}-{seed}", place / "model"))
-    results["turns"] = turns([places["TAPO", seed] for seed in args.seeds])
+        results["hours"].setdefault(name, []).append(hours(folder / f"hours-{label}", place / "model"))
+    results["turns"] = turns([place for (name, _), place in places.items() if name != "GRPO"])
     results["where"] = algorithms.where(places.values(), threads)
     return results
 
 
 def turns(runs: list[Path]) -> dict[str, int]:
-    """Where the constructions turn that TAPO was trained on, as far as trajectories.jsonl kept them."""
+    """Where the constructions turn that were trained on, as far as trajectories.jsonl kept them."""
     rows = [row for run in runs for row in checkpoint.read(run / "trajectories.jsonl") if row["outcome"] == "kept"]
     found = [arithmetic.truths(row["prefix"]) for row in rows]
     return {
@@ -183,6 +186,9 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
     parser.add_argument("--skill", type=float, default=0.6, help="share of valid constructions to reach (default 0.6)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of training (default 0)")
+    parser.add_argument(
+        "--also", nargs="+", default=[], choices=OTHERS, metavar="NAME", help=f"and: {', '.join(OTHERS)}"
+    )
     parser.add_argument("--threads", type=int, help="threads of each program (default: all cores)")
     parser.add_argument("--out", default="runs/real", help="where everything is kept (default runs/real)")
     parser.add_argument("--keep", metavar="NAME", help="write NAME.json, the raw results, and NAME.png")
