@@ -10,13 +10,14 @@ lines: rows are added whole, files are replaced whole, and a last line torn by a
     rollouts.jsonl      some sampled responses of each step, right and wrong ones
     checkpoints/step-000010/
         model/                  the policy in transformers' format, float32 safetensors
-        optimizer.safetensors   AdamW's moments, whole: the number of processes may change
-        state.json              the step, and a checksum of every other file
+        optimizer.safetensors   AdamW's moments
+        state.json              the step, and checksums of every other file
     model               a link to the newest checkpoint's model, or a copy where there are no links
     .lock               who writes here, while it does
 
 A checkpoint is written to a hidden folder, synced to disk and renamed: a folder called step-N is complete, whenever the
-process was killed. The last good one is removed only after the next is in place. Nothing else needs keeping: what is
+process was killed. All processes write its files and read them, of each tensor their rows (parallel.write), so their
+number may change. The last good one is removed only after the next is in place. Nothing else needs keeping: what is
 random in a step follows from the seed and the step's number.
 """
 
@@ -30,13 +31,12 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 
 import config
 import parallel
@@ -205,34 +205,43 @@ def numbered(name: str) -> Iterator[Path]:
 
 # ---------------------------------------------------------------------------------------------------------- checkpoints
 
+PIECE = 2**24  # bytes with a checksum of their own
+
 
 def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
-    """Write the checkpoint `folder/step-N`, and remove older ones but the newest `keep`. Every process calls it (the
-    weights may be sharded), the first one writes. Raises OSError on a full disk; older checkpoints stay."""
-    tensors = {t: name for name, t in reversed(model.state_dict(keep_vars=True).items())}  # tied ones once
-    weights = {name: _to_cpu(t) for t, name in tensors.items()}
-    names = {p: name for name, p in model.named_parameters()}
-    moments = {f"{names[p]}.{key}": _to_cpu(v) for p, state in optimizer.state.items() for key, v in state.items()}
+    """Write the checkpoint `folder/step-N`, and remove older ones but the newest `keep`. All processes must call it
+    alike, each writes its shards. Raises OSError on all of them, as when the disk is full; older checkpoints stay."""
     done = Path(folder) / f"step-{step:06d}"
-    if parallel.rank() == 0 and not done.exists():
-        scratch = done.with_name(f".{done.name}")
+    scratch = done.with_name(f".{done.name}")
+    names = {p: name for name, p in model.named_parameters()}
+    moments = {f"{names[p]}.{key}": value for p, state in optimizer.state.items() for key, value in state.items()}
+
+    def begin():
         shutil.rmtree(scratch, ignore_errors=True)  # of a save that was killed
         scratch.mkdir(parents=True)
-        try:
-            policy.save(model, tokenizer, scratch / "model", weights)
-            with policy.writing(done):
-                save_file(moments, scratch / "optimizer.safetensors")
-            policy.open_up(scratch)
-            state = {"step": step, "moments": len(moments), "crc32": _checksums(scratch)}
-            (scratch / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-            for path in [*scratch.rglob("*"), scratch]:
-                _sync(path)
-            scratch.rename(done)
-            _sync(done.parent)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+    def finish():
+        state = {"step": step, "moments": len(moments), "checksums": checksums}
+        (scratch / "state.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+        for path in [*scratch.rglob("*"), scratch]:
+            _sync(path)
+        scratch.rename(done)
+        _sync(done.parent)
         for old in _complete(folder)[:-keep]:
             shutil.rmtree(old)
+
+    if parallel.gather(done.exists())[0]:
+        return
+    try:
+        with policy.writing(done):
+            parallel.once(begin)
+            policy.save(model, tokenizer, scratch / "model")
+            parallel.write(scratch / "optimizer.safetensors", moments)
+            checksums = _checksums(scratch)
+            parallel.once(finish)
+    finally:
+        if parallel.rank() == 0:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def newest(folder: Path) -> Path | None:
@@ -244,40 +253,44 @@ def newest(folder: Path) -> Path | None:
 def restore(path: Path, model, optimizer) -> int:
     """Load weights and the optimiser's state of a checkpoint in place, bit for bit; returns its step. Raises ValueError
     when the checkpoint is damaged, or another model's."""
-    state = read_object(path / "state.json", {"step": int, "moments": int, "crc32": dict})
-    if damaged := [name for name, value in state["crc32"].items() if value != _checksums(path).get(name)]:
+    state = read_object(path / "state.json", {"step": int, "moments": int, "checksums": dict})
+    found = _checksums(path)
+    if damaged := [name for name, value in state["checksums"].items() if value != found.get(name)]:
         raise ValueError(f"{path} is damaged ({', '.join(damaged)}): remove it to go on from an older one, if there is")
-    saved = policy.load_model(str(path / "model"))
-    mine, theirs = (dict(m.named_parameters()) for m in (model, saved))
-    if {n: p.shape for n, p in mine.items()} != {n: p.shape for n, p in theirs.items()}:
-        raise ValueError(f"{path} holds another model than the one to go on with")
-    moments = load_file(path / "optimizer.safetensors")
-    if len(moments) != state["moments"]:
-        raise ValueError(f"{path / 'optimizer.safetensors'} has {len(moments)} tensors, not {state['moments']}")
-    for name, p in mine.items():
-        p.copy_(parallel.like(theirs[name], p))
-        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in moments]
-        kept = {key: moments[f"{name}.{key}"] for key in keys}
-        optimizer.state[p] = {key: parallel.like(v, p) if v.ndim else v for key, v in kept.items()}
+    policy.fill(model, str(path / "model"))
+    saved = parallel.contents([path / "optimizer.safetensors"])
+    if len(saved) != state["moments"]:
+        raise ValueError(f"{path / 'optimizer.safetensors'} has {len(saved)} tensors, not {state['moments']}")
+    moments = {}
+    for name, p in model.named_parameters():
+        room = {"step": torch.empty(()), "exp_avg": torch.empty_like(p), "exp_avg_sq": torch.empty_like(p)}
+        optimizer.state[p] = {key: tensor for key, tensor in room.items() if f"{name}.{key}" in saved}
+        moments |= {f"{name}.{key}": tensor for key, tensor in optimizer.state[p].items()}
+    parallel.everywhere(lambda: parallel.read(saved, moments))
     return state["step"]
 
 
-def _checksums(folder: Path) -> dict[str, int]:
-    """Of every file below a folder but the one that keeps them, read in pieces."""
-    found = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "state.json"):
-        with open(file, "rb") as handle:
-            value = 0
-            while piece := handle.read(2**24):
-                value = zlib.crc32(piece, value)
-        found[file.relative_to(folder).as_posix()] = value
-    return found
+def _checksums(folder: Path) -> dict[str, list[int]]:
+    """Of every file below a folder but the one that keeps them, piece by piece. The processes of a node share the
+    work."""
+    found, (number, count) = {}, parallel.local()
 
+    def work():
+        pieces = (
+            (file, start)
+            for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "state.json")
+            for start in range(0, file.stat().st_size or 1, PIECE)
+        )
+        for file, start in islice(pieces, number, None, count):
+            with open(file, "rb") as handle:
+                handle.seek(start)
+                found[file.relative_to(folder).as_posix(), start] = zlib.crc32(handle.read(PIECE))
 
-def _to_cpu(tensor: torch.Tensor) -> torch.Tensor | None:
-    """The whole tensor on the first process, which writes; None on the others, which only take part."""
-    tensor = parallel.whole(tensor)
-    return tensor.detach().cpu().contiguous() if parallel.rank() == 0 else None
+    parallel.everywhere(work)
+    checksums = {}
+    for (name, _), value in sorted(item for part in parallel.gather(found) for item in part.items()):
+        checksums.setdefault(name, []).append(value)
+    return checksums
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -21,10 +21,14 @@ from textwrap import shorten
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 from transformers.utils.logging import disable_progress_bar
+
+import parallel
 
 
 class Policy(nn.Module):
@@ -123,11 +127,11 @@ def trust(remote_code: bool):
     _trusted = remote_code
 
 
-def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """(model, tokeniser) of a local folder or hub id; see `load_tokenizer` and `load_model`. Raises ValueError with a
-    sentence when they do not go together."""
+def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32, weights: bool = True):
+    """(model, tokeniser) of a local folder or hub id; see `load_tokenizer`, `load_model` and, for a model without its
+    `weights`, `outline`. Raises ValueError with a sentence when they do not go together."""
     tokenizer = load_tokenizer(path)
-    model = load_model(path, device, dtype)
+    model = load_model(path, device, dtype) if weights else outline(path)
     ids, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
     if ids > rows:
         raise ValueError(f"{path}: its tokeniser has {ids} ids, and its embedding holds {rows}: one is another model's")
@@ -166,16 +170,102 @@ def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float3
         for kind in ("missing", "unexpected", "mismatched"):
             if names := sorted(map(str, found.get(f"{kind}_keys") or ())):
                 raise ValueError(f"its weights have {kind} keys: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
-        if names := [name for name, p in model.named_parameters() if not p.isfinite().all()]:
-            raise ValueError(f"its weights are not finite: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
+        _finite(dict(model.named_parameters()))
         model = model.to(device).eval()
-        ids = torch.arange(4, device=device)[None]
+    check(model, path)
+    return model
+
+
+def check(model, path: str):
+    """Raises ValueError when the logits of the model that was loaded from `path` are not what `Policy` computes."""
+    with _loading(path), torch.no_grad():
+        ids = torch.arange(4, device=model.device)[None]
         theirs, inner = model(input_ids=ids).logits, model.base_model(input_ids=ids)
         hidden = getattr(inner, "last_hidden_state", None)
         ours = model.get_output_embeddings()(hidden) if hidden is not None else None
     if ours is None or not torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4):
         raise ValueError(f"{path}: its logits are not those of its output layer on its last hidden states (policy.py)")
-    return model
+
+
+def outline(path: str):
+    """The causal LM of a local folder or hub id, in float32 and in evaluation mode, without its weights: they are on
+    the meta device, to be sharded (parallel.py) and then filled by `fill`. Raises ValueError with a sentence."""
+
+    def weightless(module, name, parameter):
+        if parameter is not None and not parameter.is_meta:  # tied ones stay the same object
+            return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    with _loading(path):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=_trusted)
+        hook = register_module_parameter_registration_hook(weightless)
+        try:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=_trusted)
+        finally:
+            hook.remove()
+        with contextlib.suppress(OSError):  # without such a file what the config says counts
+            model.generation_config = GenerationConfig.from_pretrained(path)
+    return model.eval()
+
+
+def fill(model, path: str):
+    """Read the weights of a local folder or hub id into `model`, whose parameters may be shards. All processes must
+    call it alike; each reads its rows. Where transformers has the weights under other names than the model (it merges
+    the experts of some mixtures), the first process loads all of them and hands them out. Raises ValueError as
+    `load_model` does, but for the logits, which `check` looks at."""
+    tensors = _stored(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    with _loading(path):
+        found = parallel.contents(_files(path))
+
+    def read():
+        with _loading(path):
+            parallel.read(found, tensors)
+
+    def load_whole():
+        loaded.update(_stored(load_model(path)))
+        if {name: tuple(tensor.shape) for name, tensor in loaded.items()} != shapes:
+            raise ValueError(f"{path} holds another model than the one to go on with")
+
+    def finite():
+        with _loading(path):
+            _finite({name: parallel.rows(tensor)[0] for name, tensor in tensors.items()})
+
+    if _under_their_names(model) and {name: shape for name, (_, shape) in found.items()} == shapes:
+        parallel.everywhere(read)
+    else:
+        loaded: dict[str, torch.Tensor] = {}
+        parallel.once(load_whole)
+        for name, tensor in tensors.items():
+            parallel.hand_out(tensor, loaded.pop(name, None))
+    parallel.everywhere(finite)
+
+
+def _finite(weights: dict[str, torch.Tensor]):
+    if names := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise ValueError(f"its weights are not finite: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
+
+
+def _stored(model) -> dict[str, torch.Tensor]:
+    """What belongs into a model's file: parameters, tied ones once under their first name, and persistent buffers."""
+    names = {tensor: name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
+    return {name: tensor for tensor, name in names.items()}
+
+
+def _under_their_names(model) -> bool:
+    """Whether transformers stores what is in the model as it is, under the names that it has there."""
+    tensors = _stored(model)
+    stored = revert_weight_conversion(model, dict(tensors))
+    return stored.keys() == tensors.keys() and all(stored[name] is tensor for name, tensor in tensors.items())
+
+
+def _files(path: str) -> list[Path]:
+    """The safetensors files of a local folder or hub id."""
+    optional = {"_raise_exceptions_for_missing_entries": False}
+    if single := cached_file(path, SAFE_WEIGHTS_NAME, **optional):
+        return [Path(single)]
+    index = cached_file(path, SAFE_WEIGHTS_INDEX_NAME, **optional)
+    names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()) if index else ()
+    return [Path(cached_file(path, name)) for name in sorted(names)]
 
 
 @contextlib.contextmanager
@@ -252,19 +342,35 @@ def open_up(folder: Path):
         path.chmod(0o777 & ~mask if path.is_dir() else 0o666 & ~mask)
 
 
-def save(model, tokenizer, folder: str | Path, weights: dict | None = None):
-    """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing. `weights` replaces
-    the model's own state dict, which may be sharded."""
+def save(model, tokenizer, folder: str | Path):
+    """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing. All processes must
+    call it alike, and each writes its shards; a model whose weights transformers stores under other names goes whole
+    through the memory of the first. Raises OSError on all of them, as when the disk is full."""
     folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already")
-    scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch = folder.with_name(f".{folder.name}.{parallel.gather(os.getpid())[0]}")
     disable_progress_bar()
-    try:
+    by_rows, tensors = _under_their_names(model), _stored(model)
+    weights = {} if by_rows else {name: _on_first(tensor) for name, tensor in tensors.items()}
+
+    def begin():
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists already")
         with writing(folder):
             model.save_pretrained(scratch, state_dict=weights)
             tokenizer.save_pretrained(scratch)
-        open_up(scratch)
-        scratch.rename(folder)
+
+    try:
+        parallel.once(begin)
+        if by_rows:
+            with writing(folder):
+                parallel.write(scratch / SAFE_WEIGHTS_NAME, tensors)
+        parallel.once(lambda: (open_up(scratch), scratch.rename(folder)))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if parallel.rank() == 0:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _on_first(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The whole tensor on the first process, which writes; None on the others, which only take part."""
+    tensor = parallel.whole(tensor)
+    return tensor.detach().cpu().contiguous() if parallel.rank() == 0 else None

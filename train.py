@@ -32,7 +32,6 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
-import copy
 import math
 import time
 from pathlib import Path
@@ -62,23 +61,32 @@ class Trainer:
     """A policy that learns. The model stays in evaluation mode: dropout would make the trainer's log-probabilities
     differ from the sampler's."""
 
-    def __init__(self, settings: config.Training, model, tokenizer, problems: list[data.Problem], device: str = "cpu"):
-        """Raises ValueError when a prompt does not fit."""
+    def __init__(
+        self, settings: config.Training, model, tokenizer, problems: list[data.Problem], device: str = "cpu",
+        source: str | None = None,
+    ):  # fmt: skip
+        """`source`: the folder or hub id of the weights, where `model` is without (policy.outline). Raises ValueError
+        when they are not what they should be, or a prompt does not fit."""
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
         task, selection, optimiser = settings.task, settings.selection, settings.optimiser
         self.objective = OBJECTIVES[settings.objective.algo](settings.objective, selection)
         self.weights_to_sample = parallel.WholeWeights(model, device)
+        self.reference = policy.Policy(parallel.twin(model, parallel.room)) if settings.objective.kl else None
+        network = (self.objective.network or policy.Policy)(model)
+        self.network = sharded(network, optimiser.gradient_checkpointing)
+        if source:
+            policy.fill(model, source)
+        if self.reference:  # read by forwards alone, so nothing else would free what they gather
+            parallel.take_over(sharded(self.reference, resharded=True).model, model)
+        self.weights_to_sample.refresh()
+        if source:
+            policy.check(self.weights_to_sample.model, source)
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
             prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,
             anew=selection.full_reconstruction, name=task.data,
         )  # fmt: skip
         self.problems = self.actor.problems  # those that fit
-        self.reference = None
-        if settings.objective.kl:
-            self.reference = sharded(policy.Policy(copy.deepcopy(model).requires_grad_(False)))
-        network = (self.objective.network or policy.Policy)(model)
-        self.network = sharded(network, optimiser.gradient_checkpointing)
         betas = (0.9, optimiser.beta2)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=optimiser.lr, betas=betas, weight_decay=optimiser.weight_decay
@@ -245,12 +253,14 @@ def correct(groups: list[list[Response]]) -> list[list[bool]]:
     return [[response.correct for response in group] for group in groups]
 
 
-def sharded(network: policy.Policy, gradient_checkpointing: bool = False) -> policy.Policy:
-    """The network, whose weights are from now on shards where there are several processes."""
+def sharded(
+    network: policy.Policy, gradient_checkpointing: bool = False, resharded: bool | None = None
+) -> policy.Policy:
+    """The network, whose weights are from now on shards where there is a process group (parallel.shard)."""
     layers = policy.decoder_layers(network.model)
     if gradient_checkpointing:
         policy.recompute(layers)
-    parallel.shard(network, layers)
+    parallel.shard(network, layers, resharded)
     return network
 
 
@@ -366,12 +376,13 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     check(settings)
     if name == "toy":
         make_toy_coldstart(settings, problems)
-    model, tokenizer = policy.load(toy.folder(name))
+    by_shards, source = parallel.grouped(), toy.folder(name)
+    model, tokenizer = policy.load(source, weights=not by_shards)
     if name == "toy" and getattr(model.config, "toy_recipe", "") != toy.recipe():
         raise ValueError(
             f"{toy.COLD_START} was made by another version of the toy: remove the folder, and it is made anew"
         )
-    trainer = Trainer(settings, model, tokenizer, problems, parallel.device())
+    trainer = Trainer(settings, model, tokenizer, problems, parallel.device(), source if by_shards else None)
     held_out, prompts = trainer.actor.fitting(held_out, measured)
     trainer.actor.sampler.check(prompts, 1, settings.sampling.max_new_tokens)
     return trainer, run, held_out, begin(trainer, run, held_out)

@@ -10,6 +10,7 @@ from tiny import make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 import checkpoint
+import parallel
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ def test_older_checkpoints_go_when_the_next_is_in_place(tmp_path, tokenizer):
     assert checkpoint.newest(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("dies_at", ["save_file", "_sync"])
-def test_a_save_that_fails_midway_leaves_the_last_good_one(tmp_path, tokenizer, monkeypatch, dies_at):
+@pytest.mark.parametrize("owner, dies_at", [(parallel, "write"), (checkpoint, "_checksums"), (checkpoint, "_sync")])
+def test_a_save_that_fails_midway_leaves_the_last_good_one(tmp_path, tokenizer, monkeypatch, owner, dies_at):
     model, optimizer = make()
     checkpoint.save(tmp_path, 1, model, tokenizer, optimizer)
 
@@ -74,7 +75,7 @@ def test_a_save_that_fails_midway_leaves_the_last_good_one(tmp_path, tokenizer, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, dies_at, full)
+        patch.setattr(owner, dies_at, full)
         with pytest.raises(OSError):
             checkpoint.save(tmp_path, 2, model, tokenizer, optimizer)
     assert [p.name for p in tmp_path.iterdir()] == ["step-000001"]
@@ -97,4 +98,4 @@ def test_the_step_is_in_plain_json(tmp_path, tokenizer):
     checkpoint.save(tmp_path, 7, model, tokenizer, optimizer)
     state = json.loads((tmp_path / "step-000007" / "state.json").read_text())
     assert state["step"] == 7 and state["moments"] == 0
-    assert state["crc32"].keys() >= {"model/model.safetensors", "model/config.json", "optimizer.safetensors"}
+    assert state["checksums"].keys() >= {"model/model.safetensors", "model/config.json", "optimizer.safetensors"}

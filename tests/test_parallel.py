@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from tiny import make_model
 
 import parallel
@@ -106,9 +107,16 @@ def test_several_optimiser_steps_and_checkpointing(tmp_path):
     same(one, ranks(tmp_path, 2, *several, "--gradient-checkpointing", "--micro-batch-tokens", "60"))
 
 
-def test_the_sampler_s_copy_keeps_the_rotary_frequencies(monkeypatch):
+@pytest.fixture
+def group():
+    """A process group of one, as on a GPU."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_the_sampler_s_copy_keeps_the_rotary_frequencies(group, monkeypatch):
     """In bfloat16 they would be another model, the more so the further apart two tokens are."""
-    monkeypatch.setattr(parallel.dist, "is_initialized", lambda: True)
     monkeypatch.setattr(parallel, "precision", lambda: torch.bfloat16)
     model = make_model()
     copied = parallel.WholeWeights(model, "cpu").model

@@ -177,7 +177,7 @@ def test_lost_moments_are_noticed(saved):
     moments.pop(next(iter(moments)))
     save_file(moments, saved / "optimizer.safetensors")
     state = json.loads((saved / "state.json").read_text())
-    state["crc32"] = checkpoint._checksums(saved)
+    state["checksums"] = checkpoint._checksums(saved)
     (saved / "state.json").write_text(json.dumps(state))
     with pytest.raises(ValueError, match="tensors, not"):
         checkpoint.restore(saved, *make())
