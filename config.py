@@ -12,6 +12,7 @@ Nothing here imports torch or a module of ours.
 """
 
 import argparse
+import atexit
 import contextlib
 import importlib.util
 import json
@@ -600,12 +601,34 @@ def importing():
     _on_signals(_leave)
 
 
+_abrupt = False  # whether `run` ends the process itself
+
+
+def end_abruptly():
+    """Have `run` end the process as soon as everything is written. For libraries whose threads still run while Python
+    takes itself down, and abort the process then: gloo's do, now and then, after all work was done."""
+    global _abrupt
+    _abrupt = True
+
+
 def run(main):
     """Run a program: a KeyboardInterrupt (Ctrl-C, SIGTERM, SIGHUP) ends it without a traceback, with code 130."""
     sys.stdout, sys.stderr = Unbreakable(sys.stdout), Unbreakable(sys.stderr)
     _on_signals(_on_signal)
+    code = 0
     try:
         main()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+        code = 130
+    except SystemExit as end:
+        code = end.code
+    if _abrupt:
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1 if isinstance(code, str) else code or 0)
+    if code:
+        raise SystemExit(code)

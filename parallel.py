@@ -50,6 +50,8 @@ def start():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=timedelta(days=1))
     elif gpu:
         dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
+    if grouped():
+        config.end_abruptly()
 
 
 def alone():
@@ -278,7 +280,8 @@ def contents(files: Iterable[Path]) -> dict[str, tuple[Path, tuple[int, ...]]]:
     found = {}
     for file in files:
         with safe_open(file, "pt") as opened:
-            found |= {name: (file, tuple(opened.get_slice(name).get_shape())) for name in opened.keys()}
+            names = opened.keys()
+            found |= {name: (file, tuple(opened.get_slice(name).get_shape())) for name in names}
     return found
 
 
@@ -338,9 +341,9 @@ def everywhere(work: Callable[[], object]):
         work()
     except (OSError, ValueError) as caught:
         error = caught
-    for error in sum(gather([error]), []):
-        if error:
-            raise error
+    for failed in sum(gather([error]), []):
+        if failed:
+            raise failed
 
 
 def once(work: Callable[[], object]):

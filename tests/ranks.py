@@ -3,7 +3,6 @@
 PYTHONPATH=.:tests torchrun --nproc-per-node N tests/ranks.py OUT FLAGS...
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from test_train import batch_of, made_up, toy_trainer
 
 import checkpoint
+import config
 import parallel
 from rollouts import RewardError
 from tapo import REF
@@ -90,6 +90,4 @@ def main(out: str, *flags: str):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(0)  # gloo's threads abort a process now and then while Python takes itself down: all is done by then
+    config.run(lambda: main(*sys.argv[1:]))

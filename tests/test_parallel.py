@@ -17,19 +17,29 @@ HERE = Path(__file__).parent
 TIMES = ("seconds_sampling", "seconds_training", "tokens_per_second")
 
 
-def ranks(tmp_path, count, *flags, local=None):
-    """Start tests/ranks.py in `count` processes; what the first one wrote."""
-    out = tmp_path / f"{count}.pt"
+def processes(count, *command, local=None, **more):
+    """Start a program in `count` processes, as torchrun does; with `local`, as on nodes of so many."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     env["PYTHONPATH"] = f"{HERE.parent}{os.pathsep}{HERE}"
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(local or count)}
-    command = [sys.executable, HERE / "ranks.py", out, *flags]
-    started = [subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(count)]
+    command = [sys.executable, *map(str, command)]
+    each = [{"RANK": str(i), "LOCAL_RANK": str(i % (local or count))} for i in range(count)]
+    return [subprocess.Popen(command, env=env | one, **more) for one in each]
+
+
+def finish(started):
+    """Wait for the end of processes that all go well."""
     try:
-        assert [process.wait(timeout=180) for process in started] == [0] * count
+        assert [process.wait(timeout=180) for process in started] == [0] * len(started)
     finally:
         for process in started:
             process.kill()
+
+
+def ranks(tmp_path, count, *flags, local=None):
+    """Start tests/ranks.py in `count` processes; what the first one wrote."""
+    out = tmp_path / f"{count}.pt"
+    finish(processes(count, HERE / "ranks.py", out, *flags, local=local))
     return torch.load(out, weights_only=True)
 
 
@@ -105,6 +115,25 @@ def test_several_optimiser_steps_and_checkpointing(tmp_path):
     one = ranks(tmp_path, 1, *several, "--micro-batch-tokens", "100000")
     assert one["figures"][0]["clip_fraction"] > 0
     same(one, ranks(tmp_path, 2, *several, "--gradient-checkpointing", "--micro-batch-tokens", "60"))
+
+
+@pytest.mark.parametrize(
+    "ends, code", [("pass", 0), ("sys.exit(3)", 3), ("sys.exit('no')", 1), ("signal.raise_signal(2)", 130)]
+)
+def test_a_process_of_a_group_ends_with_its_code_whatever_its_threads_do(ends, code):
+    program = f"""
+import atexit, signal, sys, threading
+import config
+def main():
+    config.end_abruptly()
+    atexit.register(print, "gave its lock back")
+    threading.Thread(target=threading.Event().wait).start()  # Python would wait for it
+    {ends}
+config.run(main)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=HERE.parent, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == code and ended.stdout == "gave its lock back\n"
+    assert ("no" in ended.stderr) == (code == 1) and ("stopped" in ended.stderr) == (code == 130)
 
 
 @pytest.fixture

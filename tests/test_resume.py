@@ -5,12 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from test_parallel import finish, processes
 from transformers import AutoModelForCausalLM
 
 import parallel
@@ -167,27 +167,28 @@ def test_out_of_memory_names_the_flag_to_lower(begin, tmp_path, monkeypatch, own
     assert f"out of memory: lower {flag}" in code
 
 
-def test_killed_at_random_moments(real_path, tmp_path):
-    """kill -9 of the real program; bench/kill.py does more of them."""
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("count, steps", [(1, 12), (2, 6), (4, 6)])
+def test_killed_at_random_moments(real_path, tmp_path, count, steps):
+    """kill -9 of the real program, of all its processes; bench/kill.py does more of them."""
     given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", *SIZES, "--save-every", 1]
 
     def program(*argv):
-        command = [sys.executable, ROOT / "train.py", *map(str, argv)]
-        return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return processes(count, ROOT / "train.py", *argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    assert program(*given, "--steps", 12, "--out", tmp_path / "straight").wait() == 0
+    finish(program(*given, "--steps", steps, "--out", tmp_path / "straight"))
     killed, log = tmp_path / "killed", tmp_path / "killed" / "metrics.jsonl"
     for kill in range(2):
-        begun = program(*given, "--steps", 12, "--out", killed, *(["--resume"] if kill else []))
+        begun = program(*given, "--steps", steps, "--out", killed, *(["--resume"] if kill else []))
         before = len(log.read_bytes().splitlines()) if log.exists() else 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not log.exists() or len(log.read_bytes().splitlines()) < before + 2 - kill:
-            assert time.monotonic() < deadline and begun.poll() is None
+            assert time.monotonic() < deadline and begun[0].poll() is None
             time.sleep(0.003)
         time.sleep(0.02 * kill)
-        begun.kill()
-        begun.wait()
-    assert program("--resume", "--out", killed).wait() == 0
+        for process in begun:
+            process.kill()
+        for process in begun:
+            process.wait()
+    finish(program("--resume", "--out", killed))
     assert weights(killed) == weights(tmp_path / "straight")
-    assert steps_of(killed) == list(range(1, 13))
+    assert steps_of(killed) == list(range(1, steps + 1))

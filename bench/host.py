@@ -1,0 +1,145 @@
+"""The machine's memory that one node needs to load a model, train two steps, save, and resume; and the time of it.
+
+    python bench/host.py [--processes 1 2 4 8] [--layers 17] [--kl 0.1]
+
+A random Qwen3 of about 300 M parameters with the toy's tokeniser, made on the spot, in processes on CPUs. Memory is the
+sum of the processes' proportional set sizes (what they share counts once), sampled ten times a second, above what they
+take before they load anything. Of it the shards are counted: a float32 model of weights, two more of moments once a
+step was done, one of gradients in a step, one more with --kl.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import config
+import parallel
+import policy
+import toy
+import train
+
+SIZES = {"queries": 2, "k": 2, "n_pos": 1, "n_neg": 1, "max_new_tokens": 8, "algo": "grpo", "steps": 2, "slots": 4}
+SHARDS = {"load": 1, "step 1": 4, "step 2": 4, "save": 3, "resume": 3}  # float32 models
+
+
+def make(folder: Path, layers: int) -> int:
+    """Write a random model; returns its size in bytes."""
+    torch.manual_seed(0)
+    shape = Qwen3Config(
+        vocab_size=2**15, hidden_size=1024, intermediate_size=3072, num_hidden_layers=layers, head_dim=128,
+        num_attention_heads=16, num_key_value_heads=8, tie_word_embeddings=True, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    model = Qwen3ForCausalLM(shape)
+    policy.save(model, toy.tokenizer(), folder)
+    return sum(p.nbytes for p in model.parameters())
+
+
+def work(model: str, out: str, kl: float):
+    """In one of the processes: each phase in turn, announced by the first."""
+
+    def begin(phase: str):
+        parallel.gather(phase)
+        if parallel.rank() == 0:
+            print(phase, flush=True)
+        time.sleep(1)
+
+    parallel.start()
+    begin("ready")
+    resume = Path(out).exists()
+    begin("resume" if resume else "load")
+    given = {"out": out, "resume": True, "steps": 3} if resume else {"model": model, "data": "toy", "out": out}
+    trainer, run, _, _ = train.set_up(given if resume else given | SIZES | {"kl": kl})
+    if not resume:
+        for number in (0, 1):
+            begin(f"step {number + 1}")
+            trainer.step(number)
+        begin("save")
+        run.save(2, trainer.model, trainer.tokenizer, trainer.optimizer, 1)
+    begin("end")
+    parallel.stop()
+
+
+def held(pid: int) -> int:
+    """The proportional set size of a process in bytes, 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def watch(count: int, arguments: list[str]) -> dict[str, tuple[int, float]]:
+    """Run `work` in `count` processes; of each phase the most memory in bytes, and the seconds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    command = [sys.executable, __file__, "--work", *arguments]
+    started = [
+        subprocess.Popen(command, env=env | {"RANK": str(i), "LOCAL_RANK": str(i)}, stdout=subprocess.PIPE)
+        for i in range(count)
+    ]
+    found, phase, since = {}, None, 0.0
+    os.set_blocking(started[0].stdout.fileno(), False)
+    try:
+        while phase != "end":
+            assert all(process.poll() in (None, 0) for process in started)
+            for line in (started[0].stdout.read() or b"").decode().splitlines():
+                if line in {*SHARDS, "ready", "end"}:
+                    if phase in SHARDS:
+                        found[phase] = (found[phase][0], time.monotonic() - since - 1)
+                    phase, since = line, time.monotonic()
+            now = sum(held(process.pid) for process in started)
+            if phase and phase != "end":
+                found[phase] = (max(now, found.get(phase, (0, 0))[0]), 0.0)
+            time.sleep(0.1)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return found
+
+
+def main():
+    """The program; see the module's docstring."""
+    parser = config.Parser(__doc__)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--layers", type=int, default=17)
+    parser.add_argument("--kl", type=float, default=0.0)
+    parser.add_argument("--work", nargs=2, help="a model and a folder: be one of the processes")
+    args = parser.parse_args()
+    if args.work:
+        work(*args.work, args.kl)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        model, out = Path(scratch) / "model", Path(scratch) / "run"
+        size = make(model, args.layers)
+        print(f"a model of {size / 4e6:.0f} M parameters, {size / 1e9:.2f} GB in float32; torch {torch.__version__}")
+        for count in args.processes:
+            shutil.rmtree(out, ignore_errors=True)
+            given = [str(model), str(out), "--kl", str(args.kl)]
+            once, again = watch(count, given), watch(count, given)
+            for found in (once, again):
+                base = found.pop("ready")[0]
+                for phase, (most, seconds) in found.items():
+                    models = (most - base) / size
+                    rest = models - SHARDS[phase] - bool(args.kl)
+                    print(
+                        f"{count} processes, {phase}: {models:.2f} models, {rest:.2f} beside the shards "
+                        f"({base / 1e9:.2f} GB before), {seconds:.1f} s",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    config.run(main)
