@@ -33,7 +33,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor
 
 import config
 
@@ -257,22 +257,14 @@ def write(file: Path, tensors: dict[str, torch.Tensor]):
         with open(file, "r+b") as handle:
             for name, start in places.items():
                 part, first = rows(tensors[name])
-                if part.numel() and _writes(tensors[name]):
+                if part.numel() and (rank() == 0 or isinstance(tensors[name], DTensor)):
                     handle.seek(8 + len(text) + start + first * math.prod(part.shape[1:]) * part.itemsize)
                     handle.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
             handle.flush()
             os.fsync(handle.fileno())
 
     once(begin)
-    everywhere(rest)
-
-
-def _writes(tensor: torch.Tensor) -> bool:
-    """Whether this process is the one that writes the rows of a tensor which it has."""
-    if not isinstance(tensor, DTensor):
-        return rank() == 0
-    axes = zip(tensor.placements, tensor.device_mesh.get_coordinate())
-    return not any(isinstance(placement, Replicate) and number for placement, number in axes)
+    everywhere(rest if rank() < local()[1] else lambda: None)  # the first node has all rows; others may not see it
 
 
 def contents(files: Iterable[Path]) -> dict[str, tuple[Path, tuple[int, ...]]]:

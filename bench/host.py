@@ -4,8 +4,9 @@
 
 A random Qwen3 of about 300 M parameters with the toy's tokeniser, made on the spot, in processes on CPUs. Memory is the
 sum of the processes' proportional set sizes (what they share counts once), sampled ten times a second, above what they
-take before they load anything. Of it the shards are counted: a float32 model of weights, two more of moments once a
-step was done, one of gradients in a step, one more with --kl.
+take before they load anything; freed memory is given back at once, so that only what is in use counts. Of it the shards
+are known: a float32 model of weights, two more of moments once a step was done, one of gradients in a step, one more
+with --kl. In a step each process also gathers layers, as a GPU would in its own memory.
 """
 
 import os
@@ -83,6 +84,7 @@ def watch(count: int, arguments: list[str]) -> dict[str, tuple[int, float]]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    env["MALLOC_MMAP_THRESHOLD_"] = str(2**18)
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     command = [sys.executable, __file__, "--work", *arguments]
     started = [

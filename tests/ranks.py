@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_train import batch_of, made_up, toy_trainer
+from torch.distributed.tensor import DTensor
 
 import checkpoint
 import config
@@ -50,6 +51,8 @@ def main(out: str, *flags: str):
         return batch_of(*groups, teachers=[[7, 11, *r.prompt] for rows, _ in groups for r in rows] if taught else ())
 
     figures = [trainer.update(batch(), 0)]
+    sharded = {isinstance(p, DTensor) for p in [*trainer.reference.parameters(), *trainer.network.parameters()]}
+    assert sharded == {parallel.grouped()}  # what was gathered is gone, of what no backward frees, too
     figures.append(trainer.update(batch_of(made_up(3, False, 2)), 1))  # fewer micro-batches than processes
     still, advantages = made_up(4, False, 3)
     trainer.reference = None

@@ -44,6 +44,11 @@ def study(path: str, out: Path) -> dict:
         found = {"logits": whole(torch.tensor([[5, 6, 7, 8]])).logits, "logprobs": network(*ROWS)[0]}
     found["weights"] = {name: parallel.whole(t) for name, t in network.model.state_dict().items()}
     found["whole"] = {name: t.clone() for name, t in whole.state_dict().items()}
+    first = next(whole.parameters())
+    if parallel.local()[0] == 0:
+        first.fill_(parallel.rank())
+    parallel.gather("written")
+    found["one_a_node"] = bool((first == parallel.rank() - parallel.local()[0]).all())  # the node's first wrote for all
     found["bytes"] = sum(parallel.rows(p)[0].nbytes for p in network.model.parameters())
     policy.save(network.model, tokenizer, out)
     return found
@@ -70,7 +75,9 @@ def main(out: str, task: str, *paths: str):
         except ValueError as error:
             found[path] = str(error)
     assert len(set(parallel.gather(str({path: text for path, text in found.items() if isinstance(text, str)})))) == 1
-    sizes = parallel.gather({path: one["bytes"] for path, one in found.items() if isinstance(one, dict)})
+    good = {path: one for path, one in found.items() if isinstance(one, dict)}
+    sizes = parallel.gather({path: one["bytes"] for path, one in good.items()})
+    assert all(parallel.gather(all(one["one_a_node"] for one in good.values())))
     if parallel.rank() == 0:
         torch.save({"found": found, "sizes": sizes}, Path(out) / "found.pt")
     parallel.stop()

@@ -190,6 +190,12 @@ def test_a_broken_state_is_one_sentence(saved, text):
         checkpoint.restore(saved, *make())
 
 
+def test_a_checkpoint_of_an_older_version_is_told(saved):
+    (saved / "state.json").write_text('{"step": 2, "moments": 0, "crc32": {}}')
+    with pytest.raises(ValueError, match="checksums missing or of another type; did another version write it"):
+        checkpoint.restore(saved, *make())
+
+
 def test_files_have_the_mode_that_new_files_have(saved, tmp_path):
     (tmp_path / "new").write_text("")
     usual = (tmp_path / "new").stat().st_mode & 0o777
