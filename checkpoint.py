@@ -287,9 +287,11 @@ def _checksums(folder: Path) -> dict[str, list[int]]:
                 found[file.relative_to(folder).as_posix(), start] = zlib.crc32(handle.read(PIECE))
 
     parallel.everywhere(work)
-    checksums = {}
-    for (name, _), value in sorted(item for part in parallel.gather(found) for item in part.items()):
-        checksums.setdefault(name, []).append(value)
+    every, checksums = {}, {}
+    for part in parallel.gather(found):  # of several nodes, each has them all
+        every |= part
+    for name, start in sorted(every):
+        checksums.setdefault(name, []).append(every[name, start])
     return checksums
 
 

@@ -30,7 +30,7 @@ def processes(count, *command, local=None, **more):
 def finish(started):
     """Wait for the end of processes that all go well."""
     try:
-        assert [process.wait(timeout=180) for process in started] == [0] * len(started)
+        assert [process.wait(timeout=600) for process in started] == [0] * len(started)
     finally:
         for process in started:
             process.kill()
