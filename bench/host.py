@@ -28,7 +28,7 @@ import policy
 import toy
 import train
 
-SIZES = {"queries": 2, "k": 2, "n_pos": 1, "n_neg": 1, "max_new_tokens": 8, "algo": "grpo", "steps": 2, "slots": 4}
+SIZES = {"queries": 1, "k": 2, "n_pos": 1, "n_neg": 1, "max_new_tokens": 2, "algo": "grpo", "steps": 2, "slots": 2}
 SHARDS = {"load": 1, "step 1": 4, "step 2": 4, "save": 3, "resume": 3}  # float32 models
 
 

@@ -180,7 +180,7 @@ def test_killed_at_random_moments(real_path, tmp_path, count, steps):
     for kill in range(2):
         begun = program(*given, "--steps", steps, "--out", killed, *(["--resume"] if kill else []))
         before = len(log.read_bytes().splitlines()) if log.exists() else 0
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not log.exists() or len(log.read_bytes().splitlines()) < before + 2 - kill:
             assert time.monotonic() < deadline and begun[0].poll() is None
             time.sleep(0.003)
