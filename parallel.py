@@ -8,15 +8,19 @@
     deal       which prompts are this process's to sample
     gather     what each process sampled, to all of them: each then computes the step's advantages and denominators
                from everything, exactly as one process does, and trains on its share of the micro-batches
+    side_by_side
+               which micro-batches the processes compute at the same time
     whole      one tensor, from the shards that processes hold
+    first      what one process does by itself, as to write a file, for all of them
 
 Gradients are summed over processes, not averaged: the losses carry the step's global denominators already. Under
 `torchrun --nnodes N` weights are sharded within a node and replicated across (hybrid sharding).
 """
 
+import contextlib
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import torch
@@ -42,15 +46,9 @@ def start():
         dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
 
 
-def alone():
-    """Raises ValueError when torchrun started several processes of a program that is made for one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("this program runs in one process: start it with python, not with torchrun")
-
-
 def stop():
     """Leave the process group, all processes together."""
-    if dist.is_initialized():
+    if grouped():
         gather("leaving")  # nobody takes connections down that another still uses
         dist.destroy_process_group()
 
@@ -67,19 +65,44 @@ def precision() -> torch.dtype:
 
 def rank() -> int:
     """This process's number; 0 without a group."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if grouped() else 0
 
 
 def size() -> int:
     """The number of processes; 1 without a group."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if grouped() else 1
+
+
+def grouped() -> bool:
+    """Whether there is a process group: several processes, or a GPU. Then weights are shards."""
+    return dist.is_initialized() and not _alone
+
+
+_alone = False  # whether this process does something by itself
+
+
+@contextlib.contextmanager
+def alone():
+    """In this block a process is the only one: it does something by itself, while the others wait."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def say(text: str):
+    """Print, once for all processes."""
+    if rank() == 0:
+        print(text, flush=True)
 
 
 def shard(network: torch.nn.Module, layers: list[torch.nn.Module]):
     """Shard `network` and its decoder `layers` in place, over the process group; without one nothing happens.
 
     `network` must own the whole forward: its hooks gather what is not in a layer (embedding, norm, output layer)."""
-    if not dist.is_initialized():
+    if not grouped():
         return
     kind = device().split(":")[0]
     local = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
@@ -114,7 +137,7 @@ class WholeWeights:
     def __init__(self, policy_model, device: str):
         """To be made before `shard`, from the whole policy."""
         self.policy, self.model = policy_model, policy_model
-        if dist.is_initialized():
+        if grouped():
             self.model = copy.deepcopy(policy_model).requires_grad_(False).to(device)
             for p in self.model.parameters():  # not buffers: rotary frequencies in bfloat16 make another model
                 p.data = p.data.to(precision())
@@ -145,20 +168,31 @@ def gather(part):
 
 def together(work: Callable[[], object]) -> list:
     """What `work` gives on every process, in the order of ranks. Ctrl-C and SIGTERM end it at once, whatever they would
-    wait for outside; then all processes raise Stopped. A ValueError, which is about what the user gave, is raised on
-    all of them, too: so all are at the same place, and can save."""
+    wait for outside; then all processes raise Stopped. A ValueError, which is about what the user gave, and an OSError,
+    such as a full disk, are raised on all of them, too: so all are at the same place, and can save."""
     try:
         with config.interruptible():
             part = work()
     except KeyboardInterrupt:
         part = None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         part = error
     parts = gather(None if config.stopping() else part)
     for error in parts:
-        if isinstance(error, ValueError):
+        if isinstance(error, (ValueError, OSError)):
             raise error
     return parts
+
+
+def first(work: Callable[[], object]):
+    """On every process, what `work` gives on the first one, which does it `alone`. What ends it ends all, as in
+    `together`."""
+
+    def by_itself() -> list:
+        with alone():
+            return [work()]
+
+    return together(by_itself if rank() == 0 else list)[0][0]
 
 
 def deal(things: list) -> list[int]:
@@ -166,6 +200,14 @@ def deal(things: list) -> list[int]:
     together, so that what a process makes of its own does not depend on how many processes there are."""
     number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
     return [i for i, thing in enumerate(things) if number[thing] % size() == rank()]
+
+
+def side_by_side(batches: list, idle) -> Iterator[tuple]:
+    """This process's share of some micro-batches, each with all that the processes compute at the same time. All get
+    equally many, at least one, because their forwards gather shards: where there is none left it is the `idle` one."""
+    for start in range(0, len(batches) or 1, size()):
+        beside = batches[start : start + size()]
+        yield beside[rank()] if rank() < len(beside) else idle, beside
 
 
 def total(values: dict[str, float], largest: tuple[str, ...] = ()) -> dict[str, float]:
