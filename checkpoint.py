@@ -209,8 +209,7 @@ def numbered(name: str) -> Iterator[Path]:
 def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
     """Write the checkpoint `folder/step-N`, and remove older ones but the newest `keep`. Every process calls it (the
     weights may be sharded), the first one writes. Raises OSError on a full disk; older checkpoints stay."""
-    tensors = {t: name for name, t in reversed(model.state_dict(keep_vars=True).items())}  # tied ones once
-    weights = {name: _to_cpu(t) for t, name in tensors.items()}
+    weights = whole_weights(model)
     names = {p: name for name, p in model.named_parameters()}
     moments = {f"{names[p]}.{key}": _to_cpu(v) for p, state in optimizer.state.items() for key, v in state.items()}
     done = Path(folder) / f"step-{step:06d}"
@@ -233,6 +232,12 @@ def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
             shutil.rmtree(scratch, ignore_errors=True)
         for old in _complete(folder)[:-keep]:
             shutil.rmtree(old)
+
+
+def whole_weights(model) -> dict[str, torch.Tensor | None]:
+    """The weights of a model that may be sharded, whole, on the first process; all must call it alike."""
+    tensors = {t: name for name, t in reversed(model.state_dict(keep_vars=True).items())}  # tied ones once
+    return {name: _to_cpu(t) for t, name in tensors.items()}
 
 
 def newest(folder: Path) -> Path | None:

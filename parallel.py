@@ -11,6 +11,7 @@
     side_by_side
                which micro-batches the processes compute at the same time
     whole      one tensor, from the shards that processes hold
+    by_turns   pieces of work that each process does by itself, a piece each at a time
     first      what one process does by itself, as to write a file, for all of them
 
 Gradients are summed over processes, not averaged: the losses carry the step's global denominators already. Under
@@ -20,7 +21,7 @@ Gradients are summed over processes, not averaged: the losses carry the step's g
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 import torch
@@ -83,7 +84,7 @@ _alone = False  # whether this process does something by itself
 
 @contextlib.contextmanager
 def alone():
-    """In this block a process is the only one: it does something by itself, while the others wait."""
+    """In this block a process is the only one: it does something by itself, while the others wait, or do likewise."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -94,8 +95,13 @@ def alone():
 
 def say(text: str):
     """Print, once for all processes."""
-    if rank() == 0:
+    if heard():
         print(text, flush=True)
+
+
+def heard() -> bool:
+    """Whether this process is the one that tells how things go; so it is also while each is `alone`."""
+    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def shard(network: torch.nn.Module, layers: list[torch.nn.Module]):
@@ -200,6 +206,19 @@ def deal(things: list) -> list[int]:
     together, so that what a process makes of its own does not depend on how many processes there are."""
     number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
     return [i for i, thing in enumerate(things) if number[thing] % size() == rank()]
+
+
+def by_turns(work: Callable[[object], object], things: Sequence) -> Iterator:
+    """What `work` gives of each of some things, in their order, on every process: each does one at a time, `alone`, and
+    so it gives bit for bit the same for any number of processes. What ends one ends all, as in `together`."""
+    for start in range(0, len(things), size()):
+        mine = things[start + rank() : start + rank() + 1]
+
+        def share(mine=mine) -> list:
+            with alone():
+                return [work(thing) for thing in mine]
+
+        yield from sum(together(share), [])
 
 
 def side_by_side(batches: list, idle) -> Iterator[tuple]:
