@@ -54,7 +54,7 @@ class Evaluation:
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
         self.templates, self.chat = prompting_of(self.tokenizer, prompting)
         self.prompts = {name: self.prompts_of(problems) for name, problems in self.sets.items()}
-        model, _ = policy.load(path, parallel.device(), parallel.precision())
+        model, _ = policy.load_to_sample(path)
         self.weights = policy.fingerprint(model)
         self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, self.tokenizer), slots=s.slots)
         self.sampling = how = self.how_to_sample(model, max(len(p) for of in self.prompts.values() for p in of))

@@ -13,8 +13,10 @@ would be rounded away.
 import contextlib
 import functools
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +31,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from transformers.utils.logging import disable_progress_bar
 
 import parallel
+
+MAX_FAILED = 3  # steps in a row without a finite gradient before training gives up
 
 
 class Policy(nn.Module):
@@ -70,7 +74,7 @@ class Policy(nn.Module):
         logprobs_CV = self.log_distribution(hidden_CD, temperature)
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
-        return logprobs_CV.gather(-1, target_C[:, None])[:, 0], entropy_C
+        return logprobs_CV.gather(-1, target_C[:, None])[:, 0].clone(), entropy_C  # FSDP warns when it is given a view
 
 
 def _pad(prompts, responses):
@@ -117,6 +121,29 @@ def _recomputed(forward, *args, **kwargs):
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
+def sharded(network: Policy, gradient_checkpointing: bool = False, resharded: bool | None = None) -> Policy:
+    """The network, whose weights are from now on shards where there is a process group (parallel.shard)."""
+    layers = decoder_layers(network.model)
+    if gradient_checkpointing:
+        recompute(layers)
+    parallel.shard(network, layers, resharded)
+    return network
+
+
+def descend(model, optimizer, losses: Iterable[torch.Tensor], max_grad_norm: float) -> float:
+    """One optimiser step on the sum of some losses, those of all processes, unless its gradient is not finite. A longer
+    gradient is scaled down to `max_grad_norm`. Returns its norm.
+
+    Losses are computed one by one, and all processes must have equally many (parallel.side_by_side)."""
+    for loss in losses:
+        (loss * parallel.size()).backward()  # FSDP averages over processes; the loss is a sum
+    norm = parallel.whole(nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)).item()
+    if math.isfinite(norm):
+        optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
 _trusted = False
 
 
@@ -135,6 +162,18 @@ def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32, wei
     ids, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
     if ids > rows:
         raise ValueError(f"{path}: its tokeniser has {ids} ids, and its embedding holds {rows}: one is another model's")
+    return model, tokenizer
+
+
+def load_to_sample(path: str):
+    """(model, tokeniser) of a local folder or hub id, whole and in compute precision, for what does not train. On CPUs
+    the processes of a node share one copy. Raises ValueError with a sentence."""
+    if not parallel.grouped():
+        return load(path)
+    model, tokenizer = load(path, weights=False)
+    model = parallel.WholeWeights(model, parallel.device()).model
+    fill(model, path)
+    check(model, path)
     return model, tokenizer
 
 
