@@ -8,23 +8,27 @@
     deal       which prompts are this process's to sample
     gather     what each process sampled, to all of them: each then computes the step's advantages and denominators
                from everything, exactly as one process does, and trains on its share of the micro-batches
+    side_by_side
+               which micro-batches the processes compute at the same time
     whole      one tensor, from the shards that processes hold
     write, read
                shards to and from one safetensors file, in which each process has its rows in their place: no process
                gathers a tensor, and another number of processes reads the same file. torch.distributed.checkpoint can
                do that, too, but its index is a pickle, which runs whatever it says, and its file is no model's
+    first      what one process does by itself, as to write a file, for all of them
 
 No process needs more of the machine's memory than its shards and, on CPUs, its part of the node's whole copy.
 Gradients are summed over processes, not averaged: the losses carry the step's global denominators already. Under
 `torchrun --nnodes N` weights are sharded within a node and replicated across (hybrid sharding).
 """
 
+import contextlib
 import copy
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,12 +56,6 @@ def start():
         dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     if grouped():
         config.end_abruptly()
-
-
-def alone():
-    """Raises ValueError when torchrun started several processes of a program that is made for one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("this program runs in one process: start it with python, not with torchrun")
 
 
 def stop():
@@ -89,12 +87,32 @@ def size() -> int:
 
 def grouped() -> bool:
     """Whether there is a process group: several processes, or a GPU. Then weights are shards."""
-    return dist.is_initialized()
+    return dist.is_initialized() and not _alone
+
+
+_alone = False  # whether this process does something by itself
+
+
+@contextlib.contextmanager
+def alone():
+    """In this block a process is the only one: it does something by itself, while the others wait."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def say(text: str):
+    """Print, once for all processes."""
+    if rank() == 0:
+        print(text, flush=True)
 
 
 def local() -> tuple[int, int]:
     """This process's number on its node, and how many there are on it."""
-    count = int(os.environ.get("LOCAL_WORLD_SIZE", size()))
+    count = min(size(), int(os.environ.get("LOCAL_WORLD_SIZE", size())))
     return rank() % count, count
 
 
@@ -309,18 +327,18 @@ def gather(part):
 
 def together(work: Callable[[], object]) -> list:
     """What `work` gives on every process, in the order of ranks. Ctrl-C and SIGTERM end it at once, whatever they would
-    wait for outside; then all processes raise Stopped. A ValueError, which is about what the user gave, is raised on
-    all of them, too: so all are at the same place, and can save."""
+    wait for outside; then all processes raise Stopped. A ValueError, which is about what the user gave, and an OSError,
+    such as a full disk, are raised on all of them, too: so all are at the same place, and can save."""
     try:
         with config.interruptible():
             part = work()
     except KeyboardInterrupt:
         part = None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         part = error
     parts = gather(None if config.stopping() else part)
     for error in parts:
-        if isinstance(error, ValueError):
+        if isinstance(error, (ValueError, OSError)):
             raise error
     return parts
 
@@ -343,11 +361,30 @@ def once(work: Callable[[], object]):
     everywhere(work if rank() == 0 else lambda: None)
 
 
+def first(work: Callable[[], object]):
+    """On every process, what `work` gives on the first one, which does it `alone`. What ends it ends all, as in
+    `together`."""
+
+    def by_itself() -> list:
+        with alone():
+            return [work()]
+
+    return together(by_itself if rank() == 0 else list)[0][0]
+
+
 def deal(things: list) -> list[int]:
     """Which of some hashable things are this process's: as many of the different ones as any other's. Equal things stay
     together, so that what a process makes of its own does not depend on how many processes there are."""
     number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
     return [i for i, thing in enumerate(things) if number[thing] % size() == rank()]
+
+
+def side_by_side(batches: list, idle) -> Iterator[tuple]:
+    """This process's share of some micro-batches, each with all that the processes compute at the same time. All get
+    equally many, at least one, because their forwards gather shards: where there is none left it is the `idle` one."""
+    for start in range(0, len(batches) or 1, size()):
+        beside = batches[start : start + size()]
+        yield beside[rank()] if rank() < len(beside) else idle, beside
 
 
 def total(values: dict[str, float], largest: tuple[str, ...] = ()) -> dict[str, float]:

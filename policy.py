@@ -13,8 +13,10 @@ would be rounded away.
 import contextlib
 import functools
 import json
+import math
 import os
 import shutil
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +31,8 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from transformers.utils.logging import disable_progress_bar
 
 import parallel
+
+MAX_FAILED = 3  # steps in a row without a finite gradient before training gives up
 
 
 class Policy(nn.Module):
@@ -115,6 +119,29 @@ def _recomputed(forward, *args, **kwargs):
     if not torch.is_grad_enabled():  # on a CPU one process samples with these very layers, and needs none of it
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def sharded(network: Policy, gradient_checkpointing: bool = False, resharded: bool | None = None) -> Policy:
+    """The network, whose weights are from now on shards where there is a process group (parallel.shard)."""
+    layers = decoder_layers(network.model)
+    if gradient_checkpointing:
+        recompute(layers)
+    parallel.shard(network, layers, resharded)
+    return network
+
+
+def descend(model, optimizer, losses: Iterable[torch.Tensor], max_grad_norm: float) -> float:
+    """One optimiser step on the sum of some losses, those of all processes, unless its gradient is not finite. A longer
+    gradient is scaled down to `max_grad_norm`. Returns its norm.
+
+    Losses are computed one by one, and all processes must have equally many (parallel.side_by_side)."""
+    for loss in losses:
+        (loss * parallel.size()).backward()  # FSDP averages over processes; the loss is a sum
+    norm = parallel.whole(nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)).item()
+    if math.isfinite(norm):
+        optimizer.step()
+    optimizer.zero_grad()
+    return norm
 
 
 _trusted = False

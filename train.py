@@ -32,7 +32,6 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
-import math
 import time
 from pathlib import Path
 
@@ -47,6 +46,8 @@ import toy
 from checkpoint import Run, lock, restore, unlock
 from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
+from parallel import say
+from policy import MAX_FAILED, sharded
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
@@ -54,7 +55,6 @@ from tools.trackers import Trackers
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
 MOST_RESPONSES = 2**20  # a step; more is a slip of the keyboard
-MAX_FAILED = 3  # steps in a row without a finite gradient before a run gives up
 
 
 class Trainer:
@@ -161,34 +161,27 @@ class Trainer:
             batch.coefficient[i] = 0.0 if i in left_out else coefficient
         needed = {REF} | ({ORIG} if self.reference else set())  # REF: its OTS weights are logged; ORIG: its KL
         pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
-        for mine, together in self.micro_batches(batch, pushing):
-            with_reference = self.reference and any(batch.group[rows[0]] == ORIG for rows in together)
-            loss = self.loss(batch, mine, with_reference, tally)
-            (loss * parallel.size()).backward()  # 5. FSDP averages over processes; the loss is a sum
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimiser.max_grad_norm)
-        norm = parallel.whole(norm).item()
-        if math.isfinite(norm):
-            self.optimizer.step()  # 6
-        self.optimizer.zero_grad()
-        return norm
+        losses = (
+            self.loss(batch, mine, any(batch.group[rows[0]] == ORIG for rows in beside), tally)
+            for mine, beside in self.micro_batches(batch, pushing)
+        )
+        return policy.descend(self.model, self.optimizer, losses, self.settings.optimiser.max_grad_norm)
 
     def micro_batches(self, batch: Batch, rows: list[int]):
-        """This process's micro-batches, each with those that the other processes compute at the same time. All get
-        equally many, at least one: where there is none left it is the idle row."""
+        """This process's micro-batches, each with all that the processes compute at the same time."""
         sizes = [len(batch.teachers[i] or batch.rows[i].prompt) + len(batch.rows[i].ids) for i in rows]
         limit, groups = self.settings.optimiser.micro_batch_tokens, [batch.group[i] for i in rows]
         batches = [[rows[i] for i in b] for b in policy.micro_batches(sizes, limit, groups)]
-        for first in range(0, len(batches) or 1, parallel.size()):
-            together = batches[first : first + parallel.size()]
-            yield together[parallel.rank()] if parallel.rank() < len(together) else batch.idle, together
+        return parallel.side_by_side(batches, batch.idle)
 
-    def loss(self, batch: Batch, rows: list[int], with_reference: bool, tally: metrics.Tally) -> torch.Tensor:
-        """What a micro-batch, of one group only, adds to the loss."""
+    def loss(self, batch: Batch, rows: list[int], orig: bool, tally: metrics.Tally) -> torch.Tensor:
+        """What a micro-batch, of one group only, adds to the loss. `orig`: whether any process has one of G_orig now.
+        """
         tokens, kept = self.tokens(batch, rows), batch.old[rows[0]] is not None
         if batch.group[rows[0]] == REF and not kept:
             batch.keep(rows, weights=tokens.weights)  # to be looked at beside the trajectory
         loss, parts = self.objective.loss(tokens)
-        if with_reference:  # every process or none, because its forward gathers shards
+        if self.reference and orig:  # every process or none, because its forward gathers shards
             prompts, ids = [batch.rows[i].prompt for i in rows], [batch.rows[i].ids for i in rows]
             with torch.no_grad():
                 reference_N, _ = self.reference(prompts, ids, self.settings.sampling.temperature)
@@ -251,17 +244,6 @@ class Trainer:
 def correct(groups: list[list[Response]]) -> list[list[bool]]:
     """Which responses of each group are right, [Q][K]."""
     return [[response.correct for response in group] for group in groups]
-
-
-def sharded(
-    network: policy.Policy, gradient_checkpointing: bool = False, resharded: bool | None = None
-) -> policy.Policy:
-    """The network, whose weights are from now on shards where there is a process group (parallel.shard)."""
-    layers = policy.decoder_layers(network.model)
-    if gradient_checkpointing:
-        policy.recompute(layers)
-    parallel.shard(network, layers, resharded)
-    return network
 
 
 @contextlib.contextmanager
@@ -375,7 +357,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
     if name == "toy":
-        make_toy_coldstart(settings, problems)
+        parallel.first(lambda: make_toy_coldstart(settings, problems))
     by_shards, source = parallel.grouped(), toy.folder(name)
     model, tokenizer = policy.load(source, weights=not by_shards)
     if name == "toy" and getattr(model.config, "toy_recipe", "") != toy.recipe():
@@ -430,19 +412,17 @@ def check(settings: config.Training):
 
 
 def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):
-    """Have the first process make the toy's cold start, if it is not there, once the settings are known to be good."""
-    if parallel.rank() == 0:
-        how = {"prompting": settings.prompting, "constructs": OBJECTIVES[settings.objective.algo].constructs}
-        Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, **how)
-        load_reward(settings.task.reward)
-        if not (folder := Path(toy.COLD_START)).exists():
-            lock(folder.with_suffix(".lock"))
-            from coldstart import toy_coldstart  # a program, too: only the toy's first run needs it
+    """Make the toy's cold start, if it is not there, once the settings are known to be good."""
+    how = {"prompting": settings.prompting, "constructs": OBJECTIVES[settings.objective.algo].constructs}
+    Actor(toy.model(), toy.tokenizer(), problems, settings.sampling, seed=0, **how)
+    load_reward(settings.task.reward)
+    if not (folder := Path(toy.COLD_START)).exists():
+        lock(folder.with_suffix(".lock"))
+        from coldstart import toy_coldstart  # a program, too: only the toy's first run needs it
 
-            print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
-            toy_coldstart(folder)
-            unlock(folder.with_suffix(".lock"))
-    parallel.gather("the cold start is there")
+        print(f"making the toy's cold start, once, in {toy.COLD_START}", flush=True)
+        toy_coldstart(folder)
+        unlock(folder.with_suffix(".lock"))
 
 
 def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
@@ -493,12 +473,6 @@ def main():
     say(metrics.next_steps(run.folder, config.flat(trainer.settings)))
     unlock(run.folder / ".lock")
     parallel.stop()
-
-
-def say(text: str):
-    """Print, once for all processes."""
-    if parallel.rank() == 0:
-        print(text, flush=True)
 
 
 if __name__ == "__main__":
