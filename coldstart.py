@@ -13,7 +13,11 @@ and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), wit
     python coldstart.py ... --demonstrations WRITTEN.jsonl     # for one that cannot construct at all
     python coldstart.py                                        # the toy's, into runs/toy-coldstart
 
-The same command goes on with what was interrupted (the toy's begins anew). DIR holds sft.jsonl and ift.jsonl, an
+    torchrun --standalone --nproc-per-node 8 coldstart.py --model PATH --data FILE.jsonl --out DIR      # on eight GPUs
+
+The same command goes on with what was interrupted (the toy's begins anew), with whatever number of processes. Each
+makes a chunk of examples by itself, and they share the weights and micro-batches of the fine-tuning as in train.py: so
+their number changes no example, and in weights rounding only. DIR holds sft.jsonl and ift.jsonl, an
 example a line, whose `ids` are the very ids that were sampled; counts.json, what became of every response and every
 output; and, while it is fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model
 starts from random weights.
@@ -33,7 +37,6 @@ import config
 if __name__ == "__main__":
     config.importing()
 
-import contextlib
 import json
 import math
 import random
@@ -42,6 +45,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -54,6 +58,7 @@ import policy
 import reflect
 import toy
 from config import ColdStart, FineTuning, Prompting, Sampling
+from parallel import say
 from rollouts import Actor, Reward, decode, load_reward, problems_of, prompted_as_made, prompting_of
 from tapo import select_candidates
 from toy import Example
@@ -165,23 +170,32 @@ def make_data(maker: Maker, folder: Path) -> Counter:
 
     progress.jsonl gets a line, the counts of a chunk, when the chunk's rows are on disk: what stands beyond them after
     an interruption is dropped and made again."""
-    done = checkpoint.read(folder / "progress.jsonl")
-    counts = sum(map(Counter, done), Counter())
-    for name, length in (("sft", counts["sft"]), ("ift", counts["ift"]), ("progress", len(done))):
-        cut(folder / f"{name}.jsonl", length)
-    bar = tqdm(total=len(maker.actor.problems), initial=counts["problems"], desc="making examples", unit="problem")
-    with bar:
-        for first in range(counts["problems"], len(maker.actor.problems), CHUNK):
-            if hopeless(counts):
-                print(f"gave up after {counts['problems']} of {len(maker.actor.problems)} problems", flush=True)
-                break
-            sft, ift, found = maker.make(first)
-            with config.uninterrupted():
-                for name, rows in (("sft", sft), ("ift", ift), ("progress", [found])):
-                    checkpoint.append(folder / f"{name}.jsonl", rows)
+
+    def kept() -> Counter:
+        done = checkpoint.read(folder / "progress.jsonl")
+        counts = sum(map(Counter, done), Counter())
+        for name, length in (("sft", counts["sft"]), ("ift", counts["ift"]), ("progress", len(done))):
+            cut(folder / f"{name}.jsonl", length)
+        return counts
+
+    def keep(sft: list[dict], ift: list[dict], found: Counter):
+        with config.uninterrupted():
+            for name, rows in (("sft", sft), ("ift", ift), ("progress", [found])):
+                checkpoint.append(folder / f"{name}.jsonl", rows)
+
+    counts, total = parallel.first(kept), len(maker.actor.problems)
+    done, quiet = counts["problems"], not parallel.heard()
+    chunks = () if hopeless(counts) else range(done, total, CHUNK)
+    with tqdm(total=total, initial=done, desc="making examples", unit="problem", disable=quiet) as bar:
+        for sft, ift, found in parallel.by_turns(maker.make, chunks):
+            parallel.first(partial(keep, sft, ift, found))
             counts += found
             bar.update(found["problems"])
             bar.set_postfix(sft=counts["sft"], ift=f"{counts['ift']} of {counts['tried']}")
+            if hopeless(counts):
+                break
+    if counts["problems"] < total:
+        say(f"gave up after {counts['problems']} of {total} problems")
     return counts
 
 
@@ -272,42 +286,58 @@ def finetune(
     tokenizer=None,
     folder: Path | None = None,
     save_every: int = 100,
+    source: str | None = None,
 ):
-    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay.
+    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay. From
+    now on its weights are shards where there is a process group. Raises ValueError when gradients are not finite.
 
     With a `folder`, a checkpoint is kept there every `save_every` steps and at a stop, and training goes on from the
-    newest one; `batches` and the other arguments must then be the same."""
-    network = policy.Policy(model)
+    newest one; `batches` and the other arguments must then be the same. `source`: the folder or hub id of the weights,
+    where `model` is without (policy.outline)."""
+    network = policy.sharded(policy.Policy(model))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
+    if source and not newest:
+        policy.fill(model, source)
     first = checkpoint.restore(newest, model, optimizer) if newest else 0
+    failed = 0  # steps in a row without a finite gradient
     model.train()
-    bar = tqdm(total=steps, initial=first, desc="cold start", unit="step")
-    with bar, config.uninterrupted() if folder else contextlib.nullcontext():
+    bar = tqdm(total=steps, initial=first, desc="cold start", unit="step", disable=not parallel.heard())
+    with bar, config.uninterrupted():
         for step, batch in zip(range(steps), batches):
             if step < first:
                 continue
             for group in optimizer.param_groups:
                 group["lr"] = lr * (min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2)
-            total = sum(len(learnt) for _, learnt in batch)
-            loss = 0.0
-            for rows in policy.micro_batches([len(g) + len(t) for g, t in batch], micro_batch_tokens):
-                with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
-                    logprobs_N, _ = network([batch[i][0] for i in rows], [batch[i][1] for i in rows])
-                part = -logprobs_N.sum() / total
-                part.backward()
-                loss += part.item()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            told: list[float] = []
+            norm = policy.descend(model, optimizer, losses(network, batch, micro_batch_tokens, told), 1.0)
+            failed = 0 if math.isfinite(norm) else failed + 1
+            if failed == policy.MAX_FAILED:
+                raise ValueError(f"no finite gradient in {failed} steps in a row: lower --lr, or look at the examples")
+            parts = parallel.gather((sum(told), config.stopping()))
             bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}")
-            stop = bool(folder) and config.stopping()
-            if stop or (folder and (step + 1) % save_every == 0):
+            bar.set_postfix(loss=f"{sum(loss for loss, _ in parts):.3f}")
+            stop = any(stopping for _, stopping in parts)
+            if folder and (stop or (step + 1) % save_every == 0):
                 checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
             if stop:
-                break  # and out of the block, which raises KeyboardInterrupt
+                raise parallel.Stopped
     model.eval()
+
+
+def losses(network: policy.Policy, batch: list[Example], micro_batch_tokens: int, told: list[float]) -> Iterator:
+    """What each of this process's micro-batches adds to the loss of a batch; `told` gets its values."""
+    total = sum(len(learnt) for _, learnt in batch)
+    sizes = [len(given) + len(learnt) for given, learnt in batch]
+    made = [[batch[i] for i in rows] for rows in policy.micro_batches(sizes, micro_batch_tokens)]
+    idle = [([0], [0])]
+    for rows, _ in parallel.side_by_side(made, idle):
+        logprobs_N, _ = network(*map(list, zip(*rows)))
+        loss = -logprobs_N.sum() / total
+        if rows is idle:
+            loss = 0 * loss
+        told.append(loss.item())
+        yield loss
 
 
 def mixture(sft: list, ift: list, ratio: float, seed: int) -> list:
@@ -366,8 +396,12 @@ def begin(settings: ColdStart, folder: Path, **of):
     names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
     names += [one.name for one in fields(Prompting) if one.default is None]
     flat = config.flat(settings)
-    checkpoint.lock(Path(settings.making.out) / ".lock")
-    checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
+
+    def keep():
+        checkpoint.lock(Path(settings.making.out) / ".lock")
+        checkpoint.begin(folder / "data.json", {name: flat[name] for name in names} | of)
+
+    parallel.first(keep)
 
 
 def make(settings: ColdStart, path: str | Path, problems: list[data.Problem], folder: Path) -> Counter:
@@ -382,9 +416,8 @@ def make(settings: ColdStart, path: str | Path, problems: list[data.Problem], fo
     begin(settings, folder, weights=policy.fingerprint(model), problems=data.digest(actor.problems))
     counts = make_data(Maker(actor, s.m_max), folder)
     told = json.dumps({name: counts[name] for name in COUNTED}, indent=2)
-    checkpoint.write(folder / "counts.json", told + "\n")
-    print(told)
-    print(f"{funnel(counts)}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json", flush=True)
+    parallel.first(lambda: checkpoint.write(folder / "counts.json", told + "\n"))
+    say(f"{told}\n{funnel(counts)}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json")
     return counts
 
 
@@ -405,22 +438,31 @@ def own_examples(settings: ColdStart, folder: Path) -> list[dict]:
 
 def learn(settings: ColdStart, path: str | Path, rows: list[dict], folder: Path):
     """Fine-tune the model at `path` on examples, into `folder`/model, from its newest checkpoint; or find it done."""
-    s, seed = settings.finetuning, settings.making.seed
-    if (folder / "model").exists():
+    s, seed, checkpoints = settings.finetuning, settings.making.seed, folder / "checkpoints"
+
+    def done() -> bool:
+        if (folder / "model").exists():
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return True
+        checkpoint.begin(folder / "finetune.json", config.flat(s), free=config.free(FineTuning))
+        return False
+
+    if parallel.first(done):
         return
-    checkpoint.begin(folder / "finetune.json", config.flat(s), free=config.free(FineTuning))
-    model, tokenizer = policy.load(str(path), parallel.device())
+    by_shards = parallel.grouped()
+    model, tokenizer = policy.load(str(path), weights=not by_shards)
     _, chat = prompting_of(tokenizer, settings.prompting)
     prompts = data.prompt_ids(tokenizer, [row["prompt"] for row in rows], **chat)
     learnt = [(prompt, row["ids"]) for prompt, row in zip(prompts, rows)]
     steps = s.epochs * math.ceil(len(learnt) / s.batch)
-    print(f"fine-tuning on {len(learnt)} examples, {steps} steps", flush=True)
+    say(f"fine-tuning on {len(learnt)} examples, {steps} steps")
     finetune(
         model, batches_of(learnt, s.batch, seed), steps, s.lr, max(1, steps // 20),
-        s.micro_batch_tokens, tokenizer=tokenizer, folder=folder / "checkpoints", save_every=s.save_every,
+        s.micro_batch_tokens, tokenizer=tokenizer, folder=checkpoints, save_every=s.save_every,
+        source=str(path) if by_shards else None,
     )  # fmt: skip
     policy.save(model, tokenizer, folder / "model")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    parallel.first(lambda: shutil.rmtree(checkpoints, ignore_errors=True))
 
 
 def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
@@ -439,14 +481,14 @@ def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
         counts = make(settings, model, problems, place)
         told.append(f"round {number}: {funnel(counts)}")
         if counts["tried"] >= LEAST and valid(counts) >= s.skill:
-            print(*told, sep="\n")
-            model.rename(folder / "model")
+            say("\n".join(told))
+            parallel.first(partial(model.rename, folder / "model"))
             return
         if counts["tried"] < LEAST:
             enough(counts, s.shots, settings.finetuning.mixture, place)
         if number + 1 < s.rounds:
             learn(settings, model, own_examples(settings, place) + shown, place)
-    print(*told, sep="\n")
+    say("\n".join(told))
     raise ValueError(
         f"after {s.rounds} rounds {100 * valid(counts):.0f} % of the constructions are valid, and --skill asks for "
         f"{100 * s.skill:.0f} %: {model} is there all the same. Begin again in another --out with more demonstrations, "
@@ -464,10 +506,14 @@ def cold_start(given: dict):
     is_toy, given = toy.speaks(policy.load_tokenizer(given["model"])), prompted_as_made(given, given["model"])
     settings = config.settle(ColdStart, given, toy.SETTINGS if is_toy else None)
     s, folder = settings.making, Path(settings.making.out)
-    if (folder / "model").exists():
-        raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
-    if not checkpoint.empty(folder) and not (folder / "data.json").exists():
-        raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+
+    def unfinished():
+        if (folder / "model").exists():
+            raise ValueError(f"{folder}/model exists: this cold start is finished; name a new folder with --out")
+        if not checkpoint.empty(folder) and not (folder / "data.json").exists():
+            raise ValueError(f"{folder} is not empty, and no cold start was begun there: name a new folder with --out")
+
+    parallel.first(unfinished)
     if settings.sampling.k < 2:
         raise ValueError("--k 1: no query has a right and a wrong response then")
     problems = problems_of(s.data)
@@ -481,7 +527,7 @@ def cold_start(given: dict):
     checkpoint.unlock(folder / ".lock")
     if (folder / "model").exists():
         model = {"model": f"{folder}/model", "data": s.data, config.TRUST: settings.loading.trust_remote_code}
-        print(f"wrote {folder}/model: torchrun --standalone train.py {config.as_flags(model)}")
+        say(f"wrote {folder}/model: torchrun --standalone train.py {config.as_flags(model)}")
 
 
 def the_toy_s(given: dict):
@@ -502,9 +548,13 @@ def the_toy_s(given: dict):
 def main():
     """The program; see the module's docstring and --help."""
     given = config.read(ColdStart, "Make cold-start examples with a model and fine-tune it on them.", toy.SETTINGS)
-    with config.bad_input():
-        parallel.alone()
-        the_toy_s(given) if given.get("model", "toy") == "toy" else cold_start(given)
+    parallel.start()
+    with config.bad_input(), config.uninterrupted():
+        if given.get("model", "toy") == "toy":
+            parallel.first(lambda: the_toy_s(given))  # it is small: one process makes it
+        else:
+            cold_start(given)
+        parallel.stop()
 
 
 if __name__ == "__main__":

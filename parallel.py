@@ -15,6 +15,7 @@
                shards to and from one safetensors file, in which each process has its rows in their place: no process
                gathers a tensor, and another number of processes reads the same file. torch.distributed.checkpoint can
                do that, too, but its index is a pickle, which runs whatever it says, and its file is no model's
+    by_turns   pieces of work that each process does by itself, a piece each at a time
     first      what one process does by itself, as to write a file, for all of them
 
 No process needs more of the machine's memory than its shards and, on CPUs, its part of the node's whole copy.
@@ -28,7 +29,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -95,7 +96,7 @@ _alone = False  # whether this process does something by itself
 
 @contextlib.contextmanager
 def alone():
-    """In this block a process is the only one: it does something by itself, while the others wait."""
+    """In this block a process is the only one: it does something by itself, while the others wait, or do likewise."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -106,8 +107,13 @@ def alone():
 
 def say(text: str):
     """Print, once for all processes."""
-    if rank() == 0:
+    if heard():
         print(text, flush=True)
+
+
+def heard() -> bool:
+    """Whether this process is the one that tells how things go; so it is also while each is `alone`."""
+    return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def local() -> tuple[int, int]:
@@ -377,6 +383,19 @@ def deal(things: list) -> list[int]:
     together, so that what a process makes of its own does not depend on how many processes there are."""
     number = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
     return [i for i, thing in enumerate(things) if number[thing] % size() == rank()]
+
+
+def by_turns(work: Callable[[object], object], things: Sequence) -> Iterator:
+    """What `work` gives of each of some things, in their order, on every process: each does one at a time, `alone`, and
+    so it gives bit for bit the same for any number of processes. What ends one ends all, as in `together`."""
+    for start in range(0, len(things), size()):
+        mine = things[start + rank() : start + rank() + 1]
+
+        def share(mine=mine) -> list:
+            with alone():
+                return [work(thing) for thing in mine]
+
+        yield from sum(together(share), [])
 
 
 def side_by_side(batches: list, idle) -> Iterator[tuple]:

@@ -74,7 +74,7 @@ class Policy(nn.Module):
         logprobs_CV = self.log_distribution(hidden_CD, temperature)
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
-        return logprobs_CV.gather(-1, target_C[:, None])[:, 0], entropy_C
+        return logprobs_CV.gather(-1, target_C[:, None])[:, 0].clone(), entropy_C  # FSDP warns when it is given a view
 
 
 def _pad(prompts, responses):

@@ -369,7 +369,7 @@ class Actor:
             mine = parallel.deal(list(map(tuple, prompts)))
             sampled = self.sampler.sample(
                 [prompts[i] for i in mine], n, max_new_tokens=limit, temperature=self.sampling.temperature,
-                seed=(self.seed << 32) + step, progress=progress if parallel.rank() == 0 else "",
+                seed=(self.seed << 32) + step, progress=progress if parallel.heard() else "",
             )  # fmt: skip
             return {i: made(i, completions) for i, completions in zip(mine, sampled)}
 

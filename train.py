@@ -175,8 +175,7 @@ class Trainer:
         return parallel.side_by_side(batches, batch.idle)
 
     def loss(self, batch: Batch, rows: list[int], orig: bool, tally: metrics.Tally) -> torch.Tensor:
-        """What a micro-batch, of one group only, adds to the loss. `orig`: whether any process has one of G_orig now.
-        """
+        """What a micro-batch, of one group only, adds to the loss. `orig`: whether any process has one of G_orig."""
         tokens, kept = self.tokens(batch, rows), batch.old[rows[0]] is not None
         if batch.group[rows[0]] == REF and not kept:
             batch.keep(rows, weights=tokens.weights)  # to be looked at beside the trajectory

@@ -298,8 +298,6 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
     said = says("--data", problems, "--out", tmp_path / "few", *SIZES, "--k", 2)
     assert "only 0 pairs" in said and "of 4 responses, of which 0 are right" in said
     assert (tmp_path / "few" / "counts.json").exists() and not (tmp_path / "few" / "model").exists()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "runs in one process" in says("--data", problems, "--out", tmp_path / "a")
 
 
 def test_what_is_said_of_too_few_examples():
@@ -352,6 +350,17 @@ def test_a_stop_keeps_the_step_that_it_came_in(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         coldstart.finetune(model, batches(), 7, 1e-2, 2, tokenizer=TOKENIZER, folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000005"]
+
+
+def test_gradients_that_are_not_finite_teach_nothing(monkeypatch):
+    """Such a step leaves the model as it was; with three in a row fine-tuning is given up."""
+    norms, model = [float("inf"), float("nan"), 1.0, float("nan"), float("inf"), float("inf")], make_model()
+    learnt, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(norms.pop(0)))
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: learnt.append(len(norms)) or step(self))
+    with pytest.raises(ValueError, match="no finite gradient in 3 steps in a row"):
+        coldstart.finetune(model, [[([5], [6, 1])]] * 9, 9, 1e-3, 1)
+    assert learnt == [3] and norms == [] and all(p.grad is None for p in model.parameters())
 
 
 def test_the_toy_s_cold_start_goes_on_until_it_can_construct(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
     python -m tools.zpd --model PATH --data FILE.jsonl --out kept.jsonl        # then: train.py --data kept.jsonl
 
+    torchrun --standalone --nproc-per-node 8 -m tools.zpd ...          # each process has problems of its own
+
 Every problem's accuracy is estimated from n samples; those from --low to --high are kept (paper: 12.5 % to 87.5 %, so
 of 8 samples at least one is right and one wrong). Estimates are written to kept.estimates.jsonl as they come, and are
 never made twice: the same command goes on after an interruption, with more problems, or with other bounds.
@@ -14,6 +16,7 @@ if __name__ == "__main__":
     config.importing()
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +28,7 @@ import parallel
 import policy
 import toy
 from config import MANY, MISSING, Loading, Prompting, flag, reward_flag
+from parallel import say
 from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
 
@@ -68,26 +72,35 @@ def estimate(
 ):  # fmt: skip
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, n, right and
     accuracy. The last two say how the model is prompted."""
-    rows = checkpoint.read(file, FIELDS)
-    done = {(row["problem"], row["answer"]) for row in rows}
-    if file.exists():
-        checkpoint.rewrite(file, rows)  # without a line that was torn
-    todo = [p for p in dict.fromkeys(problems) if (p.question, p.answer) not in done]
+    distinct = list(dict.fromkeys(problems))
     sampling = {name: getattr(settings, name) for name in ("max_new_tokens", "temperature", "seed")}
-    with tqdm(total=len(todo), desc="estimating", unit="problem") as bar:
-        for first in range(0, len(todo), CHUNK):
-            chunk = todo[first : first + CHUNK]
-            prompts = data.prompts_of(chunk, tokenizer, templates, **chat)
-            right = [0] * len(chunk)
-            for response in evaluate(sampler, tokenizer, chunk, prompts, settings.n, reward, **sampling):
-                right[response.query] += response.correct
-            rows = [
-                {"problem": p.question, "answer": p.answer, "n": settings.n, "right": k, "accuracy": k / settings.n}
-                for p, k in zip(chunk, right)
-            ]
-            with config.uninterrupted():
-                checkpoint.append(file, rows)
-            bar.update(len(chunk))
+
+    def missing() -> list[int]:
+        rows = checkpoint.read(file, FIELDS)
+        done = {(row["problem"], row["answer"]) for row in rows}
+        if file.exists():
+            checkpoint.rewrite(file, rows)  # without a line that was torn
+        return [i for i, p in enumerate(distinct) if (p.question, p.answer) not in done]
+
+    def estimated(chunk: list[data.Problem]) -> list[dict]:
+        prompts, right = data.prompts_of(chunk, tokenizer, templates, **chat), [0] * len(chunk)
+        for response in evaluate(sampler, tokenizer, chunk, prompts, settings.n, reward, **sampling):
+            right[response.query] += response.correct
+        return [
+            {"problem": p.question, "answer": p.answer, "n": settings.n, "right": k, "accuracy": k / settings.n}
+            for p, k in zip(chunk, right)
+        ]
+
+    def add(rows: list[dict]):
+        with config.uninterrupted():
+            checkpoint.append(file, rows)
+
+    todo = [distinct[i] for i in parallel.first(missing)]
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    with tqdm(total=len(todo), desc="estimating", unit="problem", disable=not parallel.heard()) as bar:
+        for rows in parallel.by_turns(estimated, chunks):
+            parallel.first(partial(add, rows))
+            bar.update(len(rows))
 
 
 def keep(file: Path, out: Path, problems: list[data.Problem], low: float, high: float) -> str:
@@ -108,10 +121,14 @@ def filtered(given: dict) -> str:
     if out.suffix != ".jsonl" or not out.parent.is_dir():
         raise ValueError(f"--out {out} must be a .jsonl file in a folder that exists")
     estimates, begun = out.with_suffix(".estimates.jsonl"), out.with_suffix(".config.json")
-    if out.exists() and not estimates.exists():
-        raise ValueError(f"{out} exists already, and no estimates beside it: name another file with --out")
-    if estimates.exists() and not begun.exists():
-        raise ValueError(f"{begun}, which tells how {estimates} was made, is missing: name another file with --out")
+
+    def unspoilt():
+        if out.exists() and not estimates.exists():
+            raise ValueError(f"{out} exists already, and no estimates beside it: name another file with --out")
+        if estimates.exists() and not begun.exists():
+            raise ValueError(f"{begun}, which tells how {estimates} was made, is missing: name another file with --out")
+
+    parallel.first(unspoilt)
     policy.trust(given.get(config.TRUST, False))
     path = toy.folder(given["model"])
     tokenizer = policy.load_tokenizer(path)
@@ -128,10 +145,14 @@ def filtered(given: dict) -> str:
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
     moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
-    checkpoint.lock(out.with_suffix(".lock"))
-    checkpoint.begin(begun, made_with, moved)
+
+    def begin():
+        checkpoint.lock(out.with_suffix(".lock"))
+        checkpoint.begin(begun, made_with, moved)
+
+    parallel.first(begin)
     estimate(sampler, tokenizer, problems, estimates, s, reward, templates, chat)
-    told = keep(estimates, out, problems, s.low, s.high)
+    told = parallel.first(lambda: keep(estimates, out, problems, s.low, s.high))
     checkpoint.unlock(out.with_suffix(".lock"))
     return told
 
@@ -140,9 +161,10 @@ def main():
     """The program; see the module's docstring and --help."""
     text = "Keep the problems whose accuracy under a model is neither too low nor too high."
     given = config.read(Filter, text, toy.SETTINGS)
-    with config.bad_input():
-        parallel.alone()
-        print(filtered(given))
+    parallel.start()
+    with config.bad_input(), config.uninterrupted():
+        say(filtered(given))
+        parallel.stop()
 
 
 if __name__ == "__main__":
