@@ -283,6 +283,7 @@ def finetune(
     warmup: int,
     micro_batch_tokens: int = 4096,
     *,
+    gradient_checkpointing: bool = False,
     tokenizer=None,
     folder: Path | None = None,
     save_every: int = 100,
@@ -294,7 +295,7 @@ def finetune(
     With a `folder`, a checkpoint is kept there every `save_every` steps and at a stop, and training goes on from the
     newest one; `batches` and the other arguments must then be the same. `source`: the folder or hub id of the weights,
     where `model` is without (policy.outline)."""
-    network = policy.sharded(policy.Policy(model))
+    network = policy.sharded(policy.Policy(model), gradient_checkpointing)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
     if source and not newest:
