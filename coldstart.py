@@ -283,6 +283,7 @@ def finetune(
     warmup: int,
     micro_batch_tokens: int = 4096,
     *,
+    gradient_checkpointing: bool = False,
     tokenizer=None,
     folder: Path | None = None,
     save_every: int = 100,
@@ -294,12 +295,12 @@ def finetune(
     With a `folder`, a checkpoint is kept there every `save_every` steps and at a stop, and training goes on from the
     newest one; `batches` and the other arguments must then be the same. `source`: the folder or hub id of the weights,
     where `model` is without (policy.outline)."""
-    network = policy.sharded(policy.Policy(model))
+    network = policy.sharded(policy.Policy(model), gradient_checkpointing)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
-    first = checkpoint.restore(newest, model, optimizer) if newest else 0
     if source and not newest:
         policy.fill(model, source)
+    first = checkpoint.restore(newest, model, optimizer) if newest else 0
     failed = 0  # steps in a row without a finite gradient
     model.train()
     bar = tqdm(total=steps, initial=first, desc="cold start", unit="step", disable=not parallel.heard())
@@ -321,7 +322,6 @@ def finetune(
             if folder and (stop or (step + 1) % save_every == 0):
                 checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
             if stop:
-                parallel.gather("saved")
                 raise parallel.Stopped
     model.eval()
 

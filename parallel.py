@@ -118,7 +118,7 @@ def heard() -> bool:
 
 def local() -> tuple[int, int]:
     """This process's number on its node, and how many there are on it."""
-    count = int(os.environ.get("LOCAL_WORLD_SIZE", size())) if grouped() else 1
+    count = min(size(), int(os.environ.get("LOCAL_WORLD_SIZE", size())))
     return rank() % count, count
 
 

@@ -161,11 +161,11 @@ class Trainer:
             batch.coefficient[i] = 0.0 if i in left_out else coefficient
         needed = {REF} | ({ORIG} if self.reference else set())  # REF: its OTS weights are logged; ORIG: its KL
         pushing = [i for i in rows if batch.advantage[i] or batch.group[i] in needed]
-        losses = (
+        losses = (  # 5
             self.loss(batch, mine, any(batch.group[rows[0]] == ORIG for rows in beside), tally)
             for mine, beside in self.micro_batches(batch, pushing)
         )
-        return policy.descend(self.model, self.optimizer, losses, self.settings.optimiser.max_grad_norm)
+        return policy.descend(self.model, self.optimizer, losses, self.settings.optimiser.max_grad_norm)  # 6
 
     def micro_batches(self, batch: Batch, rows: list[int]):
         """This process's micro-batches, each with all that the processes compute at the same time."""

@@ -43,7 +43,7 @@ def _one(rank, count, port, work, given):
     os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in about.items()}
     torch.set_num_threads(1)
     parallel.start()
-    config._abrupt = False  # several programs run here, one after the other
+    config._abrupt = False  # `program` is not the end
     stop, parallel.start, parallel.stop = parallel.stop, lambda: None, lambda: None  # all programs in one group
     work(*given)
     stop()
