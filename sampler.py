@@ -26,7 +26,6 @@ reaches any more stays in memory, and the code stays short.
 """
 
 import contextlib
-import functools
 import math
 import sys
 import time
@@ -199,22 +198,12 @@ class Sampler(Engine):
         super().__init__(model, eos_ids=eos_ids, slots=slots)
         self.memory, self.page = memory, PAGE if model.device.type == "cuda" else None
         self.by_kernel: bool | None = None  # whether pages are read by torch's kernel; None: the first step will tell
+        self.by_graph = model.device.type == "cuda" and model._can_compile_fullgraph
         self.stats = Stats()
         self.position_bytes = self._try()
 
     @torch.inference_mode()
-    def sample(
-        self,
-        prompts: list[list[int]],
-        n: int = 1,
-        *,
-        max_new_tokens: int | list[int],
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-        seed: int = 0,
-        progress: str = "",
-    ) -> list[list[Completion]]:
+    def sample(self, prompts, n=1, *, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, seed=0, progress=""):
         """See `Engine.sample`."""
         limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
         distinct, rows = _plan(prompts, n, limits, seed)
@@ -239,22 +228,20 @@ class Sampler(Engine):
         model's own forward. Returns the bytes that a position of the cache takes."""
         model, device = self.model, self.model.device
         ids_BT, start_B = torch.arange(5, device=device)[None], torch.zeros(1, dtype=torch.long, device=device)
-        reason = refusal(model)
-        try:
-            if not reason:
-                cache = KVCache(model.config, 1, 5)
-                with _evaluating(model, "slots"):
-                    _forward(model, cache, ids_BT[:, :4], start_B, 4)
-                    ours = _forward(model, cache, ids_BT[:, 4:], start_B + 4, 5).float()
-                with _evaluating(model, model.config._attn_implementation):
-                    theirs = model(input_ids=ids_BT, use_cache=False).logits[:, -1].float()
-                close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
-                if theirs.isfinite().all() and not (ours - theirs).norm() <= close * theirs.norm():
-                    reason = "its logits are not those of its own forward"
-        except Exception as error:  # of any kind: whatever the model's code expects and does not find here
-            reason = str(error) or type(error).__name__
-        if reason:
-            raise ValueError(f"the sampler cannot run this model ({type(model).__name__}): {reason.splitlines()[0]}")
+        cache = KVCache(model.config.get_text_config(), 1, 5)
+
+        def differs() -> str | None:
+            with _evaluating(model, "slots"):
+                _forward(model, cache, ids_BT[:, :4], start_B, 4)
+                ours = _forward(model, cache, ids_BT[:, 4:], start_B + 4, 5)
+            with _evaluating(model, model.config._attn_implementation):
+                theirs = model(input_ids=ids_BT, use_cache=False).logits[:, -1].float()
+            close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
+            if theirs.isfinite().all() and not (ours - theirs).norm() <= close * theirs.norm():
+                return "its logits are not those of its own forward"
+
+        if reason := refusal(model) or _reason(differs):
+            raise ValueError(f"the sampler cannot run this model ({type(model).__name__}): {reason}")
         return cache.bytes // 5
 
     def _cache(self, rows: int, length: int) -> "KVCache":
@@ -383,6 +370,15 @@ def refusal(model) -> str | None:
     return None
 
 
+def _reason(work) -> str | None:
+    """What `work` finds wrong, or why it fails, in one line. Its errors are of any kind: they are whatever a model's
+    code, or a kernel, expects and does not find here."""
+    try:
+        return work()
+    except Exception as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def _evaluating(model, implementation: str):
     """While it is entered: the model in evaluation mode with this implementation of attention, its logits in float32,
@@ -390,31 +386,31 @@ def _evaluating(model, implementation: str):
     AttentionInterface.register("slots", _attention)
     config, training, former = model.config, model.training, model.config._attn_implementation
     head = model.get_output_embeddings()
-    widened = isinstance(head, torch.nn.Linear) and head.weight.dtype != torch.float32
+    narrow = isinstance(head, torch.nn.Linear) and head.weight.dtype != torch.float32
     try:
         model.eval()
         config._attn_implementation = implementation
-        if widened:
-            head.forward = functools.partial(logits, head)
+        if narrow:
+            head.forward = lambda hidden: wide_logits(hidden, head.weight, head.bias)
         with torch.autocast(model.device.type, enabled=False):
             yield
     finally:
         model.train(training)
         config._attn_implementation = former
-        if widened:
+        if narrow:
             del head.forward
 
 
-def logits(head: torch.nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits in float32 of an output layer in lower precision: products of two bfloat16 numbers are exact in float32
-    and are summed there, at the same cost. Rounded to bfloat16, as the layer itself would, logits are off by up to
-    0.1, and with them the log-probabilities of sampler and trainer. Without a gradient."""
-    x, weight_DV = hidden.flatten(0, -2), head.weight.t()
+def wide_logits(hidden, weight_VD, bias_V=None):
+    """float32 logits [..., V] of an output layer in lower precision, without a gradient. Products of two bfloat16
+    numbers are exact in float32 and summed there at no cost; rounded to bfloat16, as the layer itself would, logits
+    near 20 are off by up to 0.06, and so are the log-probabilities of the sampler and the trainer."""
+    hidden_ND = hidden.flatten(0, -2)
     if hidden.device.type == "cuda":
-        out = torch.mm(x, weight_DV, out_dtype=torch.float32)
+        logits_NV = torch.mm(hidden_ND, weight_VD.t(), out_dtype=torch.float32)
     else:
-        out = x.float() @ weight_DV.float()
-    return (out if head.bias is None else out + head.bias).unflatten(0, hidden.shape[:-1])
+        logits_NV = hidden_ND.float() @ weight_VD.t().float()
+    return (logits_NV if bias_V is None else logits_NV + bias_V).unflatten(0, hidden.shape[:-1])
 
 
 def _attention(module, query_BHTD, key, value, mask, *, pages: "PagedCache | None" = None, **more):
@@ -503,89 +499,88 @@ def _forward(model, cache, ids_BT, start_B, attended: int):
 
 
 class _Decode:
-    """One token a row: logits [B, V] of B rows, at once."""
+    """A step: logits [B, V] of one token in each of B rows, float32."""
 
     def __init__(self, sampler: Sampler, cache: "KVCache"):
         self.sampler, self.model, self.cache = sampler, sampler.model, cache
-        self.input_2B = torch.zeros(2, sampler.stats.slots, dtype=torch.long, device=sampler.model.device)
+        self.input_2B = torch.zeros(2, cache.rows, dtype=torch.long, device=sampler.model.device)
 
     def __call__(self, rows: list[_Row]) -> torch.Tensor:
-        self.take(rows)
-        return self.step(len(rows), -(-(max(row.position for row in rows) + 1) // 32) * 32)
+        self._take(rows)
+        return self._step(len(rows), -(-(max(row.position for row in rows) + 1) // 32) * 32)
 
-    def take(self, rows: list[_Row]):
-        """Put the rows' tokens and positions where `step` reads them."""
+    def _take(self, rows: list[_Row]):
         self.input_2B[:, : len(rows)] = torch.tensor([[row.pending for row in rows], [row.position for row in rows]])
 
-    def step(self, count: int, attended: int) -> torch.Tensor:
-        """Logits of the first `count` rows, which see some of the first `attended` positions."""
+    def _step(self, count: int, attended: int) -> torch.Tensor:
+        """Logits of the first `count` rows, which see positions of the first `attended` ones."""
         token_B, position_B = self.input_2B[:, :count]
         return _forward(self.model, self.cache, token_B[:, None], position_B, min(self.cache.length, attended))
 
 
 class _PagedDecode(_Decode):
-    """The same from pages, on a GPU: by torch's kernel, if the first step finds that it can be relied on, and then by a
-    CUDA graph for each number of rows, if transformers says that the model can be recorded (some mixtures of experts
+    """A step that reads pages, on a GPU: by torch's kernel, if the first step finds it to be right, and then by a CUDA
+    graph for each number of rows, if transformers says that the model can be recorded (some mixtures of experts
     cannot)."""
 
     def __init__(self, sampler: Sampler, cache: "PagedCache"):
         super().__init__(sampler, cache)
-        self.cache.by_kernel = sampler.by_kernel
-        self.by_graph = self.model.device.type == "cuda" and self.model._can_compile_fullgraph
+        cache.by_kernel = sampler.by_kernel
         self.graphs: dict[int, tuple] = {}
+        self.side = None  # a stream to warm up in
 
     def __call__(self, rows: list[_Row]) -> torch.Tensor:
-        count = len(rows)
-        self.take(rows)
+        count, attended = len(rows), max(len(row.pages) for row in rows) * self.cache.size
+        self._take(rows)
         if self.sampler.by_kernel is None:
-            self.sampler.by_kernel = self.cache.by_kernel = self._reliable(rows)
+            wrong = _reason(lambda: self._compare(count, attended))
+            self.sampler.by_kernel = self.cache.by_kernel = not wrong
+            if wrong:
+                print(f"sampling by plain attention, without torch's variable-length kernel: {wrong}", file=sys.stderr)
         if not self.cache.by_kernel:
-            return self.step(count, self._attended(rows))
-        if not self.by_graph:
-            return self.step(count, 1)
-        padded = min(1 << (count - 1).bit_length(), self.sampler.stats.slots)
-        if padded not in self.graphs:
-            self.graphs[padded] = self._record(padded)
+            return self._step(count, attended)
+        padded = min(1 << (count - 1).bit_length(), self.cache.rows)
+        if self.sampler.by_graph and padded not in self.graphs and (wrong := _reason(lambda: self._record(padded))):
+            self.sampler.by_graph = False
+            print(f"sampling without CUDA graphs: {wrong}", file=sys.stderr)
+        if not self.sampler.by_graph:
+            return self._step(count, 1)
         graph, logits_BV = self.graphs[padded]
         graph.replay()
         return logits_BV[:count]
 
-    def take(self, rows: list[_Row]):
-        """... and their pages. The rows behind them, which only pad, write to page 0, which is nobody's."""
-        super().take(rows)
+    def _take(self, rows: list[_Row]):
+        """The rows behind these, which a graph computes, too, write to page 0."""
+        super()._take(rows)
         self.input_2B[:, len(rows) :] = 0
-        self.cache.take(rows)
+        self.cache.show(rows)
 
-    def _attended(self, rows) -> int:
-        return max(len(row.pages) for row in rows) * self.cache.size
-
-    def _reliable(self, rows: list[_Row]) -> bool:
-        """Whether the kernel gives what plain attention gives, for these rows, in each layer: else says so."""
-        cache, reason = self.cache, ""
-        cache.by_kernel, cache.off = True, []
+    def _compare(self, count: int, attended: int) -> str | None:
+        """What is wrong with the kernel: a step by it beside plain attention, layer by layer, on the same inputs."""
+        self.cache.by_kernel, self.cache.off = True, []
         try:
-            self.step(len(rows), self._attended(rows))
-            worst = max(cache.off)
-            if not worst <= 0.03:  # rounding to bfloat16 gives 0.005, one position too many of a thousand 0.03
-                reason = f"its results are {worst:.0%} off those of plain attention"
-        except Exception as error:  # of any kind: there is no such kernel, or it knows no such GPU, precision, heads
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-        cache.off = None
-        if reason:
-            print(f"sampling by plain attention, without torch's variable-length kernel: {reason}", file=sys.stderr)
-        return not reason
+            self._step(count, attended)
+            # Rounding to bfloat16 gives 0.005; a position too many or too few in a thousand 0.03.
+            wrong = [off for off in self.cache.off if not off <= 0.02]
+            return f"its results are {wrong[0]:.0%} off those of plain attention" if wrong else None
+        finally:
+            self.cache.off = None
 
-    def _record(self, count: int):
-        """The graph of a step, and where it leaves its logits. A step can be repeated, so it is its own warm-up."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self.step(count, 1)
-        torch.cuda.current_stream().wait_stream(side)
-        graph, shared = torch.cuda.CUDAGraph(), next((g.pool() for g, _ in self.graphs.values()), None)
-        with torch.cuda.graph(graph, pool=shared):
-            logits_BV = self.step(count, 1)
-        return graph, logits_BV
+    def _record(self, count: int) -> str | None:
+        """What is wrong with the graph of a step, which otherwise is kept, with the place where it leaves its logits. A
+        step can be repeated, so it is its own warm-up, and tells what the graph has to give."""
+        self.side = self.side or torch.cuda.Stream()
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            expected_BV = self._step(count, 1)
+        torch.cuda.current_stream().wait_stream(self.side)
+        graph, pool = torch.cuda.CUDAGraph(), next((graph.pool() for graph, _ in self.graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
+            logits_BV = self._step(count, 1)
+        graph.replay()
+        if not (logits_BV - expected_BV).norm() <= 0.02 * expected_BV.norm():
+            return "they give other logits than the steps that they record"
+        self.graphs[count] = graph, logits_BV
 
 
 class KVCache(Cache):
@@ -630,16 +625,22 @@ class KVCache(Cache):
         return layer.keys[:batch, :, : self.attended], layer.values[:batch, :, : self.attended]
 
     def make_room(self, active: list) -> list[_Row]:
-        """The active rows that must go before the next step, because there is no room: none."""
+        """The active rows that must leave before the next step, because the cache is full: none."""
         return []
 
     def admit(self, waiting: deque, active: list) -> tuple[list[int], list[_Row]]:
-        """Move who waits to where `active` has holes (None), as many as there is room for: where, and who."""
+        """Move who waits to where `active` has holes (None), as long as there is room: where, and who."""
         active += [None] * (self.rows - len(active))
-        holes = [i for i, row in enumerate(active) if row is None][: len(waiting)]
-        for i in holes:
+        holes, running = [i for i, row in enumerate(active) if row is None], sum(row is not None for row in active)
+        for taken, i in enumerate(holes):
+            if not waiting or not self.take_in(waiting[0], running + taken):
+                return holes[:taken], [active[i] for i in holes[:taken]]
             active[i] = waiting.popleft()
         return holes, [active[i] for i in holes]
+
+    def take_in(self, row: _Row, running: int) -> bool:
+        """Whether a row can be taken in beside those that are running; if so, its prompt has room."""
+        return True
 
     def release(self, row: _Row):
         """A row has ended."""
@@ -682,8 +683,8 @@ class PagedCache(KVCache):
     def allocated(self, heads: int, width: int) -> tuple[int, ...]:
         return 1 + self.pages, self.size, heads, width
 
-    def take(self, rows: list[_Row]):
-        """Show the pages of these rows to the next steps."""
+    def show(self, rows: list[_Row]):
+        """Show the pages of these rows to the next step."""
         table = np.zeros(self.table_BP.shape, np.int32)
         for line, row in zip(table, rows):
             line[: len(row.pages)] = row.pages
@@ -727,19 +728,12 @@ class PagedCache(KVCache):
             active[active.index(back[-1])] = None
             self.release(back[-1])
 
-    def admit(self, waiting: deque, active: list) -> tuple[list[int], list[_Row]]:
-        """As many as find pages for their prompts, where each running row can still take one more."""
-        active += [None] * (self.rows - len(active))
-        holes, running = [], sum(row is not None for row in active)
-        for i in [i for i, row in enumerate(active) if row is None][: len(waiting)]:
-            need = waiting[0].position // self.size + 1
-            if running and running + need > len(self.free):
-                break
-            active[i] = waiting.popleft()
-            active[i].pages = [self.free.pop() for _ in range(need)]
-            holes.append(i)
-            running += 1
-        return holes, [active[i] for i in holes]
+    def take_in(self, row: _Row, running: int) -> bool:
+        need = row.position // self.size + 1
+        if running and running + need > len(self.free):  # each of those that run can still grow by a page
+            return False
+        row.pages = [self.free.pop() for _ in range(need)]
+        return True
 
     def release(self, row: _Row):
         self.free += row.pages
