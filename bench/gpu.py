@@ -278,6 +278,7 @@ def sections() -> list[tuple]:
         (f"graphs {quick}", graphs, quick),
         (f"gap {quick}", gap, quick),
         *[(f"bytes {size}", bytes_of, size, *RAGGED) for size in ("0.6B", "8B")],
+        ("bytes 8B, to 8,192", bytes_of, "8B", 8192, 64, 64),
         *[(f"speed {size} sampler", speed, size, "sampler") for size in SIZES],
         (f"update {quick}, 1 card", update, quick, 1),
         (f"fsdp {large if cards > 1 else quick}, {cards} cards", update, large if cards > 1 else quick, cards),
