@@ -251,10 +251,11 @@ class Sampler(Engine):
             free, device = torch.cuda.mem_get_info(self.model.device)[0], self.model.device
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
             memory = int(0.8 * free)
-        most = math.inf if memory is None else memory // self.position_bytes  # positions
         size = self.page or length
         width = -(-length // size)  # pages of the longest row
-        pages = int(min(slots * width, most // size))
+        pages = slots * width
+        if memory is not None:
+            pages = min(pages, memory // (size * self.position_bytes))
         if pages < width:
             raise ValueError(
                 f"one completion of {length} positions needs {width * size * self.position_bytes / 2**20:.1f} MiB of "
@@ -560,6 +561,8 @@ class _PagedDecode(_Decode):
         self.cache.by_kernel, self.cache.off = True, []
         try:
             self._step(count, attended)
+            if len(self.cache.off) != len(self.cache.layers):
+                return "the model does not hand over where its cache is"
             # Rounding to bfloat16 gives 0.005; a position too many or too few in a thousand 0.03.
             wrong = [off for off in self.cache.off if not off <= 0.02]
             return f"its results are {wrong[0]:.0%} off those of plain attention" if wrong else None

@@ -423,6 +423,21 @@ def test_a_kernel_that_is_missing_or_wrong_is_told_and_not_used(broken, says, mo
     assert re.fullmatch(rf"sampling by plain attention, without [^\n]*({says})[^\n]*\n", capsys.readouterr().err)
 
 
+def test_a_model_that_keeps_the_pages_to_itself_is_sampled_plainly(kernel, capsys):
+    """One whose attention gets nothing but what its own code names: it would see the newest position alone."""
+
+    class Closed(LlamaForCausalLM):
+        def forward(self, *args, pages=None, **given):
+            return super().forward(*args, **given)
+
+    model = make_model("llama", tied=False)
+    plain = ids(Sampler(model, eos_ids=()).sample(ragged_prompts(3), max_new_tokens=6))
+    model.__class__ = Closed
+    pages = paged(model, eos_ids=())
+    assert ids(pages.sample(ragged_prompts(3), max_new_tokens=6)) == plain and pages.by_kernel is False
+    assert "does not hand over" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_steps_replayed_like_graphs_give_the_same_completions(fails, monkeypatch, kernel, capsys):
     """Steps in padded rows, recorded once for each number of rows and replayed; or not recorded, if that fails."""
