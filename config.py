@@ -180,6 +180,8 @@ class Sampling:
     max_new_tokens: int = flag(8192, "limit of a response; a cut one counts as wrong")
     max_synthesis_tokens: int = flag(12288, "limit of an analysis with its reconstruction")
     slots: int = flag(64, "responses sampled side by side; lower it if sampling runs out of memory", free=True)
+    engine: str | None = flag(None, "what samples in place of sampler.py: a subclass of its Engine, such as "
+        "tools/continuous.py:ContinuousBatching", metavar="FILE.py:CLASS")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ Everything is per response token and flat, [N]: row after row, without padding. 
 
 Memory. Logits of all tokens would be N x vocabulary numbers, several times over in backward: 5 GB a copy at 8,192
 tokens and 152k words in float32. Here the last hidden states of response positions go through the output layer in
-chunks, which backward computes again, so only one chunk of logits is ever alive. The log-softmax is in float32
-whatever the compute precision, and weights are kept in float32: in bfloat16 an update at a learning rate of 1e-6
-would be rounded away.
+chunks, which backward computes again, so only one chunk of logits is ever alive. Logits and their log-softmax are in
+float32 whatever the compute precision, as in the sampler, and weights are kept in float32: in bfloat16 an update at a
+learning rate of 1e-6 would be rounded away.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from transformers.utils.logging import disable_progress_bar
 
 import parallel
+from sampler import wide_logits
 
 MAX_FAILED = 3  # steps in a row without a finite gradient before training gives up
 
@@ -57,7 +58,12 @@ class Policy(nn.Module):
 
     def log_distribution(self, hidden_CD, temperature: float):
         """Hidden states to log-probabilities over the vocabulary, [C, V] float32."""
-        return (self.model.get_output_embeddings()(hidden_CD).float() / temperature).log_softmax(-1)
+        head = self.model.get_output_embeddings()
+        if isinstance(head, nn.Linear) and head.weight.dtype != torch.float32:
+            logits_CV = _WideLogits.apply(hidden_CD, head.weight, head.bias)
+        else:
+            logits_CV = head(hidden_CD).float()
+        return (logits_CV / temperature).log_softmax(-1)
 
     def head(self, hidden_ND, target_N, temperature: float = 1.0):
         """Log-probabilities of the targets and entropies, [N] each, from hidden states, chunk by chunk."""
@@ -75,6 +81,21 @@ class Policy(nn.Module):
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
         return logprobs_CV.gather(-1, target_C[:, None])[:, 0].clone(), entropy_C  # FSDP warns when it is given a view
+
+
+class _WideLogits(torch.autograd.Function):
+    """`wide_logits` with a gradient, which is in the layer's precision, as it is of any layer."""
+
+    @staticmethod
+    def forward(ctx, hidden_CD, weight_VD, bias_V):
+        ctx.save_for_backward(hidden_CD, weight_VD, bias_V)
+        return wide_logits(hidden_CD, weight_VD, bias_V)
+
+    @staticmethod
+    def backward(ctx, grad_CV):
+        hidden_CD, weight_VD, bias_V = ctx.saved_tensors
+        grad_CV = grad_CV.to(weight_VD.dtype)
+        return grad_CV @ weight_VD, grad_CV.t() @ hidden_CD, None if bias_V is None else grad_CV.sum(0)
 
 
 def _pad(prompts, responses):

@@ -35,7 +35,7 @@ import toy
 from config import Prompting, Sampling
 from data import Problem
 from reflect import Construction, construct, reflects
-from sampler import Completion, Sampler
+from sampler import Completion, Engine, Sampler
 from tapo import ORIG, REF, SYN
 from verifier import extract_answer, verify
 
@@ -93,18 +93,7 @@ def load_reward(place: str | None) -> Reward:
     loaded; the function raises it whenever it fails, or gives something else than a finite number or a bool."""
     if not place:
         return exact
-    file, _, name = place.rpartition(":")
-    if not file.endswith(".py") or not Path(file).is_file() or not name:
-        raise RewardError(f"--reward {place}: name a Python file that exists and a function in it, FILE.py:FUNCTION")
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(f"reward {file}", file))
-    sys.modules[spec.name] = module  # a dataclass looks its module up there
-    try:
-        spec.loader.exec_module(module)
-        function = getattr(module, name)
-        if not callable(function):
-            raise TypeError(f"{name} is no function")
-    except (Exception, SystemExit) as error:
-        raise RewardError(f"--reward {place}: {_where(error, file)}") from None
+    file, function = place.rpartition(":")[0], _named("--reward", place, "function", callable, RewardError)
 
     def reward(text: str, problem: Problem) -> float:
         try:
@@ -116,6 +105,31 @@ def load_reward(place: str | None) -> Reward:
         return float(value)
 
     return reward
+
+
+def load_engine(place: str | None) -> type[Engine]:
+    """The engine of FILE.py:CLASS, a subclass of `sampler.Engine`, or `Sampler` where there is none. Raises ValueError
+    when it cannot be loaded."""
+    if not place:
+        return Sampler
+    return _named("--engine", place, "class", lambda made: isinstance(made, type) and issubclass(made, Engine))
+
+
+def _named(flag: str, place: str, kind: str, fits: Callable, refused: type = ValueError):
+    """What a flag names as FILE.py:NAME. Raises `refused` with one sentence where there is none, or it does not fit."""
+    file, _, name = place.rpartition(":")
+    if not file.endswith(".py") or not Path(file).is_file() or not name:
+        told = f"name a Python file that exists and a {kind} in it, FILE.py:{kind.upper()}"
+        raise refused(f"{flag} {place}: {told}")
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(f"{flag} {file}", file))
+    sys.modules[spec.name] = module  # a dataclass looks its module up there
+    try:
+        spec.loader.exec_module(module)
+        if not fits(found := getattr(module, name)):
+            raise TypeError(f"{name} is no {kind if kind != 'class' else 'subclass of sampler.Engine'}")
+    except (Exception, SystemExit) as error:
+        raise refused(f"{flag} {place}: {_where(error, file)}") from None
+    return found
 
 
 def _where(error: Exception, file: str) -> str:
@@ -144,10 +158,10 @@ def decode(tokenizer, ids: list[int]) -> str:
 
 
 def evaluate(
-    sampler: Sampler, tokenizer, problems: list[Problem], prompts: list[list[int]], n: int, reward: Reward, **sampling
+    sampler: Engine, tokenizer, problems: list[Problem], prompts: list[list[int]], n: int, reward: Reward, **sampling
 ) -> list[Response]:
     """n responses to each problem, problem by problem. Equal prompts share their completions. `sampling` goes to
-    `Sampler.sample`."""
+    `Engine.sample`."""
     distinct = list(dict.fromkeys(map(tuple, prompts)))
     groups = dict(zip(distinct, sampler.sample([list(prompt) for prompt in distinct], n, **sampling)))
     return [
@@ -251,20 +265,23 @@ class Actor:
         prompting: Prompting | None = None,
         name: str = "the problems",
         reward: Reward = exact,
+        engine: type[Engine] | None = None,
         constructs: bool = True,
         anew: bool = False,
         worked: str = "",
     ):
-        """`constructs`: whether it will be asked to construct; `anew`: the ablation "full reconstruction"; `worked` is
-        put in front of the synthesis task; `name` is the set's. Raises ValueError when a prompt does not fit,
-        unless such problems are to be dropped: self.problems are the others."""
+        """`engine`: what samples (default: that of `sampling`); `constructs`: whether it will be asked to construct;
+        `anew`: the ablation "full reconstruction"; `worked` is put in front of the synthesis task; `name` is the set's.
+        Raises ValueError when a prompt does not fit, unless such problems are to be dropped: self.problems are the
+        others."""
         self.model, self.tokenizer, self.sampling = model, tokenizer, sampling
         self.prompting = prompting or Prompting()
         self.seed, self.reward, self.anew, self.worked = seed, reward, anew, worked
         self.templates, self.chat = prompting_of(tokenizer, self.prompting)
         self.task = self.templates.anew if anew else self.templates.synthesis
         self.context = context_of(model)
-        self.sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=sampling.slots)
+        engine = engine or load_engine(sampling.engine)
+        self.sampler = engine(model, eos_ids=policy.eos_ids(model, tokenizer), slots=sampling.slots)
         self.problems, self.prompts = self.fitting(problems, name)
         self.sampler.check(self.prompts, sampling.k, sampling.max_new_tokens, sampling.temperature)
         if constructs:

@@ -15,14 +15,19 @@ A completion depends on (weights, prompt, seed, index) alone, where index number
 within the call: not on slots, on the order of the prompts, or on what else is in the batch. (Up to floating point:
 another batch shape may round a logit differently in its last bit.)
 
-A step attends to a prefix of the cache whose length grows in buckets, so it never pays for the longest possible
-response. On a GPU, where launching the kernels of a step takes longer than running them, a step of each shape (rows
-and attended length, both in buckets) is recorded once as a CUDA graph and then replayed. Layers with a sliding window
-read the same cache under a narrower mask: what no window reaches any more stays in memory, and the code stays short.
+On a CPU a cache row is as long as the longest possible response, and a step attends to a prefix of the cache whose
+length grows in buckets. On a GPU rows take pages of 256 positions as they grow, so memory follows what is really there;
+when pages run out, the row with the fewest tokens gives its own back and is computed again later. There a step reads
+each row's own positions and no others, by torch's variable-length attention, and is recorded once for each number of
+rows (in powers of two) as a CUDA graph, because launching its kernels takes longer than running them. The first step
+computes attention both ways, plainly and by that kernel; if they disagree, or there is no such kernel, a sentence says
+so and plain attention it is. Layers with a sliding window read the same cache through a narrower window: what no window
+reaches any more stays in memory, and the code stays short.
 """
 
 import contextlib
 import math
+import sys
 import time
 import weakref
 from collections import Counter, deque
@@ -36,6 +41,13 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from tqdm import tqdm
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:
+    varlen_attn = None
+
+PAGE = 256  # positions of a page on a GPU: flash attention takes multiples of it
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class Stats:
     prefill_tokens: int = 0  # computed, padding included
     decode_tokens: int = 0  # sampled
     steps: int = 0
+    put_back: int = 0  # times that a row gave its pages to others, to be computed again later
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     cache_bytes: int = 0  # at the peak
@@ -95,36 +108,31 @@ class _Row:
     pending: int  # the token to feed next
     position: int  # where that token goes in the cache
     place: tuple[int, int]  # of its completion in what `sample` returns
+    pages: list[int] = field(default_factory=list)  # of the cache, in the order of positions; on a CPU there are none
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
 
-class Sampler:
-    """Samples groups of completions from `model`, a transformers causal LM whose layers attend to all positions or to a
-    sliding window. Raises ValueError with one sentence when it cannot run the model: `refusal` and `_try` find out.
+class Engine:
+    """What samples for the library. `Sampler` is the one it uses unless it is given another: a subclass of this with
+    `sample` and, if it keeps weights of its own, `refresh`. The README says how to name it.
 
-    `eos_ids`: the tokens that end a completion; None takes those of the model's generation config.
-    `slots`: how many completions run side by side, at most; None takes as many as `memory` holds, up to 512.
-    `memory`: bytes that the cache may take; None means 80 % of what is free on a GPU, and no bound on a CPU.
-    The model is used as it is: its device, its weights, their precision; autocast is off.
+    `model` has the weights to sample with, whole, in compute precision, on this process's device. An update changes
+    them in place, and then `refresh` is called. `eos_ids`: the tokens that end a completion; None takes those of the
+    model's generation config. `slots`: how many completions run side by side, at most.
 
-    A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes (`position_bytes`, which
-    is measured). The cache takes B * slots * length, where length is the longest prompt plus its limit, minus 1; while
-    prompts are prefilled, another B * (prompts of the batch) * (longest of them - 1). `stats` tells after a call what
-    it came to, and how it went.
-    """
+    Training holds for any engine that keeps what `sample` says of lengths, ends and log-probabilities. What the
+    library promises of seeds (the same completions on another number of processes, or after a resumption) holds only
+    if a completion depends on nothing but (weights, prompt, seed, its index among the prompt's completions)."""
 
-    def __init__(self, model, *, eos_ids=None, slots: int | None = 64, memory: int | None = None):
+    def __init__(self, model, *, eos_ids=None, slots: int | None = 64):
         if slots is not None and slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
         if eos_ids is None:
             configured = model.generation_config.eos_token_id
             eos_ids = configured if isinstance(configured, (list, tuple)) else [configured]
-        self.model, self.eos_ids, self.slots, self.memory = model, frozenset(eos_ids), slots, memory
-        self.stats = Stats()
-        self.position_bytes = self._try()
+        self.model, self.eos_ids, self.slots = model, frozenset(eos_ids), slots
 
-    @torch.inference_mode()
     def sample(
         self,
         prompts: list[list[int]],
@@ -146,22 +154,10 @@ class Sampler:
 
         Raises ValueError before any work on an empty prompt, or one that fits neither the model's context nor memory.
         """
-        limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
-        distinct, rows = _plan(prompts, n, limits, seed)
-        groups: list[list[Completion]] = [[None] * n for _ in prompts]
-        self.stats = Stats()
-        if not rows:
-            return groups
-        length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
-        self.stats = Stats(slots=min(len(rows), self._slots_for(length)))
-        bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
-        with bar, _evaluating(self.model, "slots"):
-            for row, finished in self._run(distinct, deque(rows), length, temperature, top_p, top_k):
-                i, j = row.place
-                groups[i][j] = Completion(row.ids, row.logprobs, finished)
-                bar.update()
-                bar.set_postfix_str(f"{self.stats.tokens_per_second:.0f} tokens/s", refresh=False)
-        return groups
+        raise NotImplementedError
+
+    def refresh(self):
+        """Take over the present weights, those of `self.model`: all of its processes call it alike."""
 
     def check(self, prompts, n, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0) -> list[int]:
         """The limit of each prompt. Raises ValueError with a sentence where `sample` would refuse these arguments."""
@@ -183,68 +179,112 @@ class Sampler:
                 )
         return limits
 
+
+class Sampler(Engine):
+    """Samples groups of completions from `model`, a transformers causal LM whose layers attend to all positions or to a
+    sliding window. Raises ValueError with one sentence when it cannot run the model: `refusal` and `_try` find out.
+
+    `slots`: None takes as many as `memory` holds, up to 512. `memory`: bytes that the cache may take; None means 80 %
+    of what is free on a GPU, and no bound on a CPU. `page`: positions of a page of the cache; None, as on a CPU, keeps
+    each row in one piece. The model is used as it is: its device, its weights, their precision; autocast is off.
+
+    A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes (`position_bytes`, which
+    is measured). In one piece the cache takes B * slots * length, where length is the longest prompt plus its limit,
+    minus 1; in pages it takes that, rounded up to pages, or what `memory` allows if that is less. While prompts are
+    prefilled, another B * (prompts of the batch) * (longest of them - 1). `stats` tells after a call what it came to,
+    and how it went."""
+
+    def __init__(self, model, *, eos_ids=None, slots: int | None = 64, memory: int | None = None):
+        super().__init__(model, eos_ids=eos_ids, slots=slots)
+        self.memory, self.page = memory, PAGE if model.device.type == "cuda" else None
+        self.by_kernel: bool | None = None  # whether pages are read by torch's kernel; None: the first step will tell
+        self.by_graph = model.device.type == "cuda" and model._can_compile_fullgraph
+        self.stats = Stats()
+        self.position_bytes = self._try()
+
+    @torch.inference_mode()
+    def sample(self, prompts, n=1, *, max_new_tokens, temperature=1.0, top_p=1.0, top_k=0, seed=0, progress=""):
+        """See `Engine.sample`."""
+        limits = self.check(prompts, n, max_new_tokens, temperature, top_p, top_k)
+        distinct, rows = _plan(prompts, n, limits, seed)
+        groups: list[list[Completion]] = [[None] * n for _ in prompts]
+        self.stats = Stats()
+        if not rows:
+            return groups
+        length = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
+        cache = self._cache(len(rows), length)
+        bar = tqdm(total=len(rows), desc=progress, unit="completion", delay=3, leave=False, disable=not progress)
+        with bar, _evaluating(self.model, "slots"):
+            for row, finished in self._run(cache, distinct, deque(rows), temperature, top_p, top_k):
+                i, j = row.place
+                groups[i][j] = Completion(row.ids, row.logprobs, finished)
+                bar.update()
+                bar.set_postfix_str(f"{self.stats.tokens_per_second:.0f} tokens/s", refresh=False)
+        return groups
+
     @torch.inference_mode()
     def _try(self) -> int:
         """Run five tokens. Raises ValueError with a sentence if that fails, or if the logits are not those of the
         model's own forward. Returns the bytes that a position of the cache takes."""
         model, device = self.model, self.model.device
         ids_BT, start_B = torch.arange(5, device=device)[None], torch.zeros(1, dtype=torch.long, device=device)
-        reason = refusal(model)
-        try:
-            if not reason:
-                cache = KVCache(model.config, 1, 5)
-                with _evaluating(model, "slots"):
-                    _forward(model, cache, ids_BT[:, :4], start_B, 4)
-                    ours = _forward(model, cache, ids_BT[:, 4:], start_B + 4, 5).float()
-                with _evaluating(model, model.config._attn_implementation):
-                    theirs = model(input_ids=ids_BT, use_cache=False).logits[:, -1].float()
-                close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
-                if theirs.isfinite().all() and not (ours - theirs).norm() <= close * theirs.norm():
-                    reason = "its logits are not those of its own forward"
-        except Exception as error:  # of any kind: whatever the model's code expects and does not find here
-            reason = str(error) or type(error).__name__
-        if reason:
-            raise ValueError(f"the sampler cannot run this model ({type(model).__name__}): {reason.splitlines()[0]}")
+        cache = KVCache(model.config.get_text_config(), 1, 5)
+
+        def differs() -> str | None:
+            with _evaluating(model, "slots"):
+                _forward(model, cache, ids_BT[:, :4], start_B, 4)
+                ours = _forward(model, cache, ids_BT[:, 4:], start_B + 4, 5)
+            with _evaluating(model, model.config._attn_implementation):
+                theirs = model(input_ids=ids_BT, use_cache=False).logits[:, -1].float()
+            close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
+            if theirs.isfinite().all() and not (ours - theirs).norm() <= close * theirs.norm():
+                return "its logits are not those of its own forward"
+
+        if reason := refusal(model) or _reason(differs):
+            raise ValueError(f"the sampler cannot run this model ({type(model).__name__}): {reason}")
         return cache.bytes // 5
 
-    def _slots_for(self, length: int) -> int:
-        """How many rows of `length` positions to run side by side."""
-        most, memory = self.slots or 512, self.memory
-        if memory is None:
-            if self.model.device.type != "cuda":
-                return most
+    def _cache(self, rows: int, length: int) -> "KVCache":
+        """The cache for `rows` completions of at most `length` positions, and in `stats` how many run side by side."""
+        memory, slots = self.memory, min(rows, self.slots or 512)
+        if memory is None and self.model.device.type == "cuda":
             free, device = torch.cuda.mem_get_info(self.model.device)[0], self.model.device
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
             memory = int(0.8 * free)
-        row = length * self.position_bytes
-        if row > memory:
+        size = self.page or length
+        width = -(-length // size)  # pages of the longest row
+        pages = slots * width
+        if memory is not None:
+            pages = min(pages, memory // (size * self.position_bytes))
+        if pages < width:
             raise ValueError(
-                f"one completion of {length} positions needs {row / 2**20:.1f} MiB of cache, but it may take only "
-                f"{memory / 2**20:.1f} MiB: lower max_new_tokens"
+                f"one completion of {length} positions needs {width * size * self.position_bytes / 2**20:.1f} MiB of "
+                f"cache, but it may take only {memory / 2**20:.1f} MiB: lower max_new_tokens"
             )
-        return min(most, memory // row)
+        self.stats = Stats(slots=slots if self.page else pages)
+        if self.page:
+            return PagedCache(self.model, slots, width, pages, size)
+        return KVCache(self.model.config, pages, length)
 
-    def _run(self, prompts, waiting, length, temperature, top_p, top_k) -> Iterator[tuple[_Row, bool]]:
+    def _run(self, cache, prompts, waiting, temperature, top_p, top_k) -> Iterator[tuple[_Row, bool]]:
         """The loop: admit, forward, choose, retire, until nothing waits and no row is active. Gives each row that
         retires, and whether it ended by itself."""
         device, stats = self.model.device, self.stats
-        cache = KVCache(self.model.config, stats.slots, length)
         prefilled = _Prefill(self.model, prompts, stats)
-        decode = _Decode(self.model, cache)
-        active: list[_Row | None] = [None] * stats.slots
+        decode = (_PagedDecode if self.page else _Decode)(self, cache)
+        active: list[_Row | None] = []
         while True:
             start = time.perf_counter()
-            holes = [i for i, row in enumerate(active) if row is None]
-            newcomers = [waiting.popleft() for _ in holes[: len(waiting)]]
-            for i, row in zip(holes, newcomers):
-                active[i] = row
+            for row in cache.make_room(active):
+                waiting.append(prefilled.as_prompt(row))
+            holes, newcomers = cache.admit(waiting, active)
             prefilled.copy_into(cache, newcomers, holes)
             active = cache.close_holes(active)
             if not active:
                 stats.cache_bytes = max(stats.cache_bytes, cache.bytes)
                 return
             begun = time.perf_counter()
-            logits_BV = decode([row.pending for row in active], [row.position for row in active]).float()
+            logits_BV = decode(active)
             uniform_B = uniforms([row.key for row in active], [len(row.ids) for row in active])
             chosen_B, logprobs_B = choose(logits_BV, uniform_B.to(device), temperature, top_p, top_k)
             for row, id_, logprob in zip(active, chosen_B.tolist(), logprobs_B.tolist()):
@@ -261,6 +301,7 @@ class Sampler:
                 finished = row.pending in self.eos_ids
                 if finished or len(row.ids) == row.limit:
                     active[i] = None
+                    cache.release(row)
                     yield row, finished
 
 
@@ -330,19 +371,60 @@ def refusal(model) -> str | None:
     return None
 
 
+def _reason(work) -> str | None:
+    """What `work` finds wrong, or why it fails, in one line. Its errors are of any kind: they are whatever a model's
+    code, or a kernel, expects and does not find here."""
+    try:
+        return work()
+    except Exception as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+
+
 @contextlib.contextmanager
 def _evaluating(model, implementation: str):
-    """While it is entered: the model in evaluation mode with this implementation of attention, and no autocast."""
-    AttentionInterface.register("slots", attention)
+    """While it is entered: the model in evaluation mode with this implementation of attention, its logits in float32,
+    and no autocast."""
+    AttentionInterface.register("slots", _attention)
     config, training, former = model.config, model.training, model.config._attn_implementation
+    head = model.get_output_embeddings()
+    narrow = isinstance(head, torch.nn.Linear) and head.weight.dtype != torch.float32
     try:
         model.eval()
         config._attn_implementation = implementation
+        if narrow:
+            head.forward = lambda hidden: wide_logits(hidden, head.weight, head.bias)
         with torch.autocast(model.device.type, enabled=False):
             yield
     finally:
         model.train(training)
         config._attn_implementation = former
+        if narrow:
+            del head.forward
+
+
+def wide_logits(hidden, weight_VD, bias_V=None):
+    """float32 logits [..., V] of an output layer in lower precision, without a gradient. Products of two bfloat16
+    numbers are exact in float32 and summed there at no cost; rounded to bfloat16, as the layer itself would, logits
+    near 20 are off by up to 0.06, and so are the log-probabilities of the sampler and the trainer."""
+    hidden_ND = hidden.flatten(0, -2)
+    if hidden.device.type == "cuda":
+        logits_NV = torch.mm(hidden_ND, weight_VD.t(), out_dtype=torch.float32)
+    else:
+        logits_NV = hidden_ND.float() @ weight_VD.t().float()
+    return (logits_NV if bias_V is None else logits_NV + bias_V).unflatten(0, hidden.shape[:-1])
+
+
+def _attention(module, query_BHTD, key, value, mask, *, pages: "PagedCache | None" = None, **more):
+    """The attention that the model is given: plain, or that of `pages`, or both, to compare them."""
+    if pages is None:
+        return attention(module, query_BHTD, key, value, mask, **more)
+    fast = pages.attend(module.layer_idx, query_BHTD, **more)
+    if pages.off is None:
+        return fast, None
+    plain, _ = attention(module, query_BHTD, key, value, mask, **more)
+    difference, size = ((x.float().flatten(1).norm(dim=1)) for x in (fast - plain, plain))
+    pages.off.append((difference / size.clamp_min(1e-9)).max().item())
+    return plain, None
 
 
 def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scaling=None, s_aux=None, **more):
@@ -375,9 +457,35 @@ def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scali
     return (weights_BKML @ value_BKLD).reshape(B, H, T, -1).transpose(1, 2), None
 
 
+def paged_attention(query_BHD, key_NSKD, value_NSKD, table_BP, seen_B, scaling=None, window=None):
+    """The attention of one token a row over pages, by torch's kernel, which reads only what the row sees: of N pages of
+    S positions, row b has table_BP[b] and sees the first seen_B[b] positions, or the last `window` of them (int32, as
+    flash attention wants them). Returns [B, H, D]. Only CUDA has the kernel; tests hold its contract in its place."""
+    if varlen_attn is None:
+        raise ValueError(f"torch {torch.__version__} has none")
+    rows = torch.arange(len(query_BHD) + 1, dtype=torch.int32, device=query_BHD.device)
+    longest = table_BP.shape[1] * key_NSKD.shape[1]
+    other = getattr(torch.nn.attention, "current_flash_attention_impl", lambda: None)()  # the user's: FA3, FA4
+    return varlen_attn(
+        query_BHD,
+        key_NSKD,
+        value_NSKD,
+        rows,
+        None if other else rows * longest,  # torch's own wants it beside a table, the others refuse it
+        1,
+        longest,
+        scale=scaling,
+        window_size=(window - 1, 0) if window else (-1, -1),
+        enable_gqa=True,
+        seqused_k=seen_B,
+        block_table=table_BP,
+        num_splits=1,  # more give wrong results on pages (pytorch#194167)
+    )
+
+
 def _forward(model, cache, ids_BT, start_B, attended: int):
-    """Logits [B, V] of the last column of ids_BT, whose row b stands at positions start_B[b], start_B[b] + 1, ...; it
-    sees positions of the first `attended` ones."""
+    """Logits [B, V] of the last column of ids_BT, float32, whose row b stands at positions start_B[b], start_B[b] + 1,
+    ...; it sees positions of the first `attended` ones."""
     position_BT = start_B[:, None] + torch.arange(ids_BT.shape[1], device=start_B.device)
     out = model(
         input_ids=ids_BT,
@@ -386,56 +494,103 @@ def _forward(model, cache, ids_BT, start_B, attended: int):
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **({"pages": cache} if cache.by_kernel else {}),
     )
-    return out.logits[:, -1]
+    return out.logits[:, -1].float()
 
 
 class _Decode:
-    """One token a row: logits [B, V] from the B rows' tokens and positions. On a GPU by CUDA graphs, a shape each, if
-    transformers says that the model can be recorded (some mixtures of experts cannot)."""
+    """A step: logits [B, V] of one token in each of B rows, float32."""
 
-    def __init__(self, model, cache: "KVCache"):
-        self.model, self.cache = model, cache
-        self.by_graph = model.device.type == "cuda" and model._can_compile_fullgraph
-        self.bucket = 512 if self.by_graph else 32  # a graph costs time and memory; on a CPU a bucket costs nothing
-        self.input_2B = torch.zeros(2, cache.rows, dtype=torch.long, device=model.device)  # where graphs read
-        self.graphs: dict[tuple[int, int], tuple] = {}
+    def __init__(self, sampler: Sampler, cache: "KVCache"):
+        self.sampler, self.model, self.cache = sampler, sampler.model, cache
+        self.input_2B = torch.zeros(2, cache.rows, dtype=torch.long, device=sampler.model.device)
 
-    def __call__(self, tokens: list[int], positions: list[int]) -> torch.Tensor:
-        count = rows = len(tokens)
-        attended = min(self.cache.length, -(-(max(positions) + 1) // self.bucket) * self.bucket)
-        self.input_2B[:, :count] = torch.tensor([tokens, positions])
-        if not self.by_graph:
-            return self._step(rows, attended)
-        while rows & (rows - 1):  # up to a power of two; the rows between are free, what is written there is not read
-            rows += rows & -rows
-        rows = min(rows, self.cache.rows)
-        if (rows, attended) not in self.graphs:
-            self.graphs[rows, attended] = self._record(rows, attended)
-        graph, logits_BV = self.graphs[rows, attended]
+    def __call__(self, rows: list[_Row]) -> torch.Tensor:
+        self._take(rows)
+        return self._step(len(rows), -(-(max(row.position for row in rows) + 1) // 32) * 32)
+
+    def _take(self, rows: list[_Row]):
+        self.input_2B[:, : len(rows)] = torch.tensor([[row.pending for row in rows], [row.position for row in rows]])
+
+    def _step(self, count: int, attended: int) -> torch.Tensor:
+        """Logits of the first `count` rows, which see positions of the first `attended` ones."""
+        token_B, position_B = self.input_2B[:, :count]
+        return _forward(self.model, self.cache, token_B[:, None], position_B, min(self.cache.length, attended))
+
+
+class _PagedDecode(_Decode):
+    """A step that reads pages, on a GPU: by torch's kernel, if the first step finds it to be right, and then by a CUDA
+    graph for each number of rows, if transformers says that the model can be recorded (some mixtures of experts
+    cannot)."""
+
+    def __init__(self, sampler: Sampler, cache: "PagedCache"):
+        super().__init__(sampler, cache)
+        cache.by_kernel = sampler.by_kernel
+        self.graphs: dict[int, tuple] = {}
+        self.side = None  # a stream to warm up in
+
+    def __call__(self, rows: list[_Row]) -> torch.Tensor:
+        count, attended = len(rows), max(len(row.pages) for row in rows) * self.cache.size
+        self._take(rows)
+        if self.sampler.by_kernel is None:
+            wrong = _reason(lambda: self._compare(count, attended))
+            self.sampler.by_kernel = self.cache.by_kernel = not wrong
+            if wrong:
+                print(f"sampling by plain attention, without torch's variable-length kernel: {wrong}", file=sys.stderr)
+        if not self.cache.by_kernel:
+            return self._step(count, attended)
+        padded = min(1 << (count - 1).bit_length(), self.cache.rows)
+        if self.sampler.by_graph and padded not in self.graphs and (wrong := _reason(lambda: self._record(padded))):
+            self.sampler.by_graph = False
+            print(f"sampling without CUDA graphs: {wrong}", file=sys.stderr)
+        if not self.sampler.by_graph:
+            return self._step(count, 1)
+        graph, logits_BV = self.graphs[padded]
         graph.replay()
         return logits_BV[:count]
 
-    def _step(self, rows: int, attended: int):
-        token_B, position_B = self.input_2B[:, :rows]
-        return _forward(self.model, self.cache, token_B[:, None], position_B, attended)
+    def _take(self, rows: list[_Row]):
+        """The rows behind these, which a graph computes, too, write to page 0."""
+        super()._take(rows)
+        self.input_2B[:, len(rows) :] = 0
+        self.cache.show(rows)
 
-    def _record(self, rows: int, attended: int):
-        """The graph of a step, and where it leaves its logits. A step can be repeated, so it is its own warm-up."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._step(rows, attended)
-        torch.cuda.current_stream().wait_stream(side)
-        graph, shared = torch.cuda.CUDAGraph(), next((g.pool() for g, _ in self.graphs.values()), None)
-        with torch.cuda.graph(graph, pool=shared):
-            logits_BV = self._step(rows, attended)
-        return graph, logits_BV
+    def _compare(self, count: int, attended: int) -> str | None:
+        """What is wrong with the kernel: a step by it beside plain attention, layer by layer, on the same inputs."""
+        self.cache.by_kernel, self.cache.off = True, []
+        try:
+            self._step(count, attended)
+            if len(self.cache.off) != len(self.cache.layers):
+                return "the model does not hand over where its cache is"
+            # Rounding to bfloat16 gives 0.005; a position too many or too few in a thousand 0.03.
+            wrong = [off for off in self.cache.off if not off <= 0.02]
+            return f"its results are {wrong[0]:.0%} off those of plain attention" if wrong else None
+        finally:
+            self.cache.off = None
+
+    def _record(self, count: int) -> str | None:
+        """What is wrong with the graph of a step, which otherwise is kept, with the place where it leaves its logits. A
+        step can be repeated, so it is its own warm-up, and tells what the graph has to give."""
+        self.side = self.side or torch.cuda.Stream()
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            expected_BV = self._step(count, 1)
+        torch.cuda.current_stream().wait_stream(self.side)
+        graph, pool = torch.cuda.CUDAGraph(), next((graph.pool() for graph, _ in self.graphs.values()), None)
+        with torch.cuda.graph(graph, pool=pool):
+            logits_BV = self._step(count, 1)
+        graph.replay()
+        if not (logits_BV - expected_BV).norm() <= 0.02 * expected_BV.norm():
+            return "they give other logits than the steps that they record"
+        self.graphs[count] = graph, logits_BV
 
 
 class KVCache(Cache):
     """Preallocated keys and values of every layer, [rows, kv_heads, length, head_dim] each, as transformers' models
     take them. Before a forward, `at` says at which positions its tokens stand."""
+
+    by_kernel = False
 
     def __init__(self, config, rows: int, length: int):
         self.rows, self.length = rows, length
@@ -461,6 +616,42 @@ class KVCache(Cache):
         near_B1TL = seen_B1TL & (behind_B1TL < self.window)
         return {"full_attention": seen_B1TL, "sliding_attention": near_B1TL} if self.kinds else near_B1TL
 
+    def allocated(self, heads: int, width: int) -> tuple[int, ...]:
+        """The shape of a layer's keys, or values."""
+        return self.rows, heads, self.length, width
+
+    def update_of(self, layer: "_KVLayer", key_BKTD, value_BKTD):
+        """Write to a layer where the forward aims; returns what the B rows hold up to the attended length."""
+        layer.keys[self.row_B1, :, self.position_BT] = key_BKTD.transpose(1, 2)
+        layer.values[self.row_B1, :, self.position_BT] = value_BKTD.transpose(1, 2)
+        batch = len(key_BKTD)
+        return layer.keys[:batch, :, : self.attended], layer.values[:batch, :, : self.attended]
+
+    def make_room(self, active: list) -> list[_Row]:
+        """The active rows that must leave before the next step, because the cache is full: none."""
+        return []
+
+    def admit(self, waiting: deque, active: list) -> tuple[list[int], list[_Row]]:
+        """Move who waits to where `active` has holes (None), as long as there is room: where, and who."""
+        active += [None] * (self.rows - len(active))
+        holes, running = [i for i, row in enumerate(active) if row is None], sum(row is not None for row in active)
+        for taken, i in enumerate(holes):
+            if not waiting or not self.take_in(waiting[0], running + taken):
+                return holes[:taken], [active[i] for i in holes[:taken]]
+            active[i] = waiting.popleft()
+        return holes, [active[i] for i in holes]
+
+    def take_in(self, row: _Row, running: int) -> bool:
+        """Whether a row can be taken in beside those that are running; if so, its prompt has room."""
+        return True
+
+    def release(self, row: _Row):
+        """A row has ended."""
+
+    def fill(self, source: "KVCache", source_rows: list[int], rows: list[_Row], places: list[int]):
+        """Copy the prompts in rows of `source` to newly admitted rows at these places."""
+        self.copy_rows(source, source_rows, places, source.length)
+
     def copy_rows(self, source: "KVCache", source_rows: list[int], rows: list[int], length: int):
         """Copy the first `length` positions of rows of `source` to rows here (source may be this cache)."""
         for mine, theirs in zip(self.layers, source.layers):
@@ -481,6 +672,93 @@ class KVCache(Cache):
         return active[:keep]
 
 
+class PagedCache(KVCache):
+    """Keys and values in pages of `size` positions, [1 + pages, size, kv_heads, head_dim] a layer, of which rows take
+    one after another as they grow. Page 0 is nobody's."""
+
+    def __init__(self, model, rows: int, width: int, pages: int, size: int):
+        """`width`: the most pages of a row."""
+        super().__init__(model.config, rows, width * size)
+        self.size, self.pages, self.free = size, pages, list(range(pages, 0, -1))
+        self.table_BP = torch.zeros(rows, width, dtype=torch.int32, device=model.device)  # where graphs read
+        self.off: list[float] | None = None  # while both ways of attention are compared: how much they differ
+
+    def allocated(self, heads: int, width: int) -> tuple[int, ...]:
+        return 1 + self.pages, self.size, heads, width
+
+    def show(self, rows: list[_Row]):
+        """Show the pages of these rows to the next step."""
+        table = np.zeros(self.table_BP.shape, np.int32)
+        for line, row in zip(table, rows):
+            line[: len(row.pages)] = row.pages
+        self.table_BP.copy_(torch.from_numpy(table))
+
+    def at(self, position_BT, attended: int):
+        position_B, self.shown_BP = position_BT[:, 0], self.table_BP[: len(position_BT)]
+        self.page_B = self.shown_BP.gather(1, position_BT // self.size)[:, 0].long()
+        self.offset_B, self.seen_B = position_B % self.size, position_B.int() + 1
+        return super().at(position_BT, attended)
+
+    def update_of(self, layer, key_BKTD, value_BKTD):
+        layer.keys[self.page_B, self.offset_B] = key_BKTD[:, :, 0]
+        layer.values[self.page_B, self.offset_B] = value_BKTD[:, :, 0]
+        if self.by_kernel and self.off is None:
+            return key_BKTD, value_BKTD  # `attend` looks at the pages
+        pages_BP = self.shown_BP[:, : self.attended // self.size].long()
+        return tuple(x[pages_BP].flatten(1, 2).transpose(1, 2) for x in (layer.keys, layer.values))
+
+    def attend(self, layer: int, query_BHTD, scaling=None, s_aux=None, **_):
+        """The attention of a layer over the rows' pages, [B, 1, H, D]."""
+        if s_aux is not None:
+            raise ValueError("it knows no attention sinks")
+        near = self.window and (self.kinds is None or self.kinds[layer] == "sliding_attention")
+        held, window = self.layers[layer], self.window if near else None
+        given = held.keys, held.values, self.shown_BP, self.seen_B, scaling, window
+        return paged_attention(query_BHTD[:, :, 0], *given)[:, None]
+
+    def make_room(self, active: list) -> list[_Row]:
+        """Give a page to each row that has filled its last one. Where pages are short, the rows with the fewest tokens
+        of their own give theirs back, and are returned."""
+        back: list[_Row] = []
+        while True:
+            rows = [row for row in active if row is not None]
+            grown = [row for row in rows if row.position == len(row.pages) * self.size]
+            if len(grown) <= len(self.free):
+                for row in grown:
+                    row.pages.append(self.free.pop())
+                return back
+            back.append(min(rows, key=lambda row: len(row.ids)))
+            active[active.index(back[-1])] = None
+            self.release(back[-1])
+
+    def take_in(self, row: _Row, running: int) -> bool:
+        need = row.position // self.size + 1
+        if running and running + need > len(self.free):  # each of those that run can still grow by a page
+            return False
+        row.pages = [self.free.pop() for _ in range(need)]
+        return True
+
+    def release(self, row: _Row):
+        self.free += row.pages
+        row.pages = []
+
+    def fill(self, source: KVCache, source_rows: list[int], rows: list[_Row], places: list[int]):
+        position_N = np.concatenate([np.arange(row.position) for row in rows])
+        page_N = np.concatenate([np.array(row.pages)[np.arange(row.position) // self.size] for row in rows])
+        source_N = np.repeat(source_rows, [row.position for row in rows])
+        page_N, offset_N, source_N, position_N = (
+            torch.from_numpy(x).to(self.table_BP.device) for x in (page_N, position_N % self.size, source_N, position_N)
+        )
+        for mine, theirs in zip(self.layers, source.layers):
+            if not mine.is_initialized:
+                mine.lazy_initialization(theirs.keys, theirs.values)
+            mine.keys[page_N, offset_N] = theirs.keys[source_N, :, position_N]
+            mine.values[page_N, offset_N] = theirs.values[source_N, :, position_N]
+
+    def close_holes(self, active: list) -> list:
+        return [row for row in active if row is not None]
+
+
 class _KVLayer(CacheLayerMixin):
     """One layer of a KVCache."""
 
@@ -491,22 +769,17 @@ class _KVLayer(CacheLayerMixin):
         self.cache = weakref.proxy(cache)  # a cycle would keep dead caches alive until the garbage collector runs
 
     def lazy_initialization(self, key_states, value_states):
-        rows, length = self.cache.rows, self.cache.length
         self.keys, self.values = (
-            torch.zeros(rows, x.shape[1], length, x.shape[3], dtype=x.dtype, device=x.device)
+            torch.zeros(self.cache.allocated(x.shape[1], x.shape[3]), dtype=x.dtype, device=x.device)
             for x in (key_states, value_states)
         )
         self.is_initialized = True
 
     def update(self, key_states, value_states, *args, **kwargs):
-        """Write [B, heads, T, head_dim] at the cache's aim; returns what the B rows hold up to the attended length."""
+        """Write [B, heads, T, head_dim] at the cache's aim, and return what attention wants to see."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        aim = self.cache
-        self.keys[aim.row_B1, :, aim.position_BT] = key_states.transpose(1, 2)
-        self.values[aim.row_B1, :, aim.position_BT] = value_states.transpose(1, 2)
-        batch = len(key_states)
-        return self.keys[:batch, :, : aim.attended], self.values[:batch, :, : aim.attended]
+        return self.cache.update_of(self, key_states, value_states)
 
     def get_seq_length(self) -> int:
         return 0  # positions are always given explicitly
@@ -532,17 +805,25 @@ class _Prefill:
 
     def copy_into(self, cache: KVCache, newcomers: list[_Row], rows: list[int]):
         """Fill `rows` of `cache` with the prompts of `newcomers`, all but their last tokens."""
-        todo = deque((row.prompt, i) for row, i in zip(newcomers, rows))
+        todo = deque(zip(newcomers, rows))
         while todo:
-            if self.cache is None or todo[0][0] >= self.first + self.cache.rows:
-                self._compute(todo[0][0])
+            if self.cache is None or todo[0][0].prompt >= self.first + self.cache.rows:
+                self._compute(todo[0][0].prompt)
             here = []
-            while todo and todo[0][0] < self.first + self.cache.rows:
+            while todo and todo[0][0].prompt < self.first + self.cache.rows:
                 here.append(todo.popleft())
             if self.cache.length:
-                source_rows, target_rows = [p - self.first for p, _ in here], [i for _, i in here]
-                cache.copy_rows(self.cache, source_rows, target_rows, self.cache.length)
+                source_rows = [row.prompt - self.first for row, _ in here]
+                cache.fill(self.cache, source_rows, [row for row, _ in here], [i for _, i in here])
                 self.stats.cache_bytes = max(self.stats.cache_bytes, cache.bytes + self.cache.bytes)
+
+    def as_prompt(self, row: _Row) -> _Row:
+        """The row, with what it has said as part of its prompt, which becomes the last one."""
+        said = row.position + 1 - len(self.prompts[row.prompt])
+        self.prompts.append(self.prompts[row.prompt] + row.ids[len(row.ids) - said :])
+        row.prompt = len(self.prompts) - 1
+        self.stats.put_back += 1
+        return row
 
     def _compute(self, first: int):
         """Prefill as many prompts as fit into one forward, starting with prompt `first`, in chunks of MAX_TOKENS."""

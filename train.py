@@ -142,8 +142,13 @@ class Trainer:
             self.freeze(batch)
         norms = [self.descend(batch, part, tally) for part in parts]
         batch.share()
-        self.weights_to_sample.refresh()
+        self.refresh()
         return tally.figures(parallel.total, norms) | {"lr": lr}
+
+    def refresh(self):
+        """Let what samples have the present weights."""
+        self.weights_to_sample.refresh()
+        self.actor.sampler.refresh()
 
     def descend(self, batch: Batch, rows: list[int], tally: metrics.Tally) -> float:
         """One optimiser step on `rows`, unless the gradient is not finite; returns the gradient's norm.
@@ -437,7 +442,7 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
         if run.known.get(name, digests[name]) != digests[name]:
             raise ValueError(f"the problems of {file} are not those that {run.folder} was begun with")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
-    trainer.weights_to_sample.refresh()
+    trainer.refresh()
     if done > steps or (done == steps and (not held_out or run.measured(steps))):
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
     run.cut(done)

@@ -84,6 +84,25 @@ def test_every_response_token_is_learnt_the_end_token_too_and_nothing_of_the_pro
         assert torch.isclose(logprobs[place], logits.log_softmax(-1)[response[t]], atol=1e-4)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_of_bfloat16_weights_are_in_float32_with_their_gradient(bias):
+    """They are those of float64 on the same hidden states and weights; the gradient is that of one in bfloat16."""
+    model = make_model(tied=False, sharp=20.0).bfloat16()
+    model.lm_head = torch.nn.Linear(32, 97, bias, dtype=torch.bfloat16)
+    hidden = torch.randn(50, 32, generator=torch.Generator().manual_seed(0)).mul_(20).bfloat16().requires_grad_()
+    target, network = torch.arange(50), Policy(model, 16)
+    logprobs, entropy = network.head(hidden, target, 0.7)
+    exact, wide = copy.deepcopy(model.lm_head).double(), hidden.detach().double().requires_grad_()
+    table = (exact(wide) / 0.7).log_softmax(-1)
+    expected = table.gather(-1, target[:, None])[:, 0]
+    assert (logprobs - expected).abs().max() < 1e-5 and logprobs.dtype == torch.float32
+    assert (entropy + (table.exp() * table).sum(-1)).abs().max() < 1e-4
+    (logprobs * torch.linspace(-1, 1, 50)).sum().backward()
+    (expected * torch.linspace(-1, 1, 50)).sum().backward()
+    for ours, theirs in [(hidden, wide), *zip(model.lm_head.parameters(), exact.parameters())]:
+        assert ours.grad.dtype == torch.bfloat16 and (ours.grad - theirs.grad).norm() < 0.02 * theirs.grad.norm()
+
+
 def test_peak_memory_is_one_chunk_of_logits():
     """No tensor with a vocabulary axis and more rows than a chunk is ever made, forward or backward."""
     vocab, chunk = 997, 16

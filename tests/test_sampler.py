@@ -3,6 +3,7 @@
 import copy
 import gc
 import random
+import re
 
 import numpy as np
 import pytest
@@ -278,41 +279,214 @@ def test_end_tokens_are_the_model_s_by_default():
     assert Sampler(make_model(eos=(1, 7))).eos_ids == {1, 7}
 
 
-def test_steps_replayed_like_graphs_give_the_same_completions(monkeypatch):
-    """What a GPU does, without one: steps in padded rows and coarse buckets, recorded once a shape and replayed."""
+# What a GPU does, without one: the cache in pages, and in place of torch's kernel what its documentation says.
+
+
+class Kernel:
+    """torch.nn.attention.varlen.varlen_attn for one query a row over pages, row by row. It refuses what flash attention
+    refuses, counts the positions it reads, and `spoilt` may change how many of them a row sees."""
+
+    def __init__(self, spoilt=lambda seen: seen):
+        self.spoilt, self.read = spoilt, []
+
+    def __call__(
+        self, query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1),
+        enable_gqa=False, seqused_k=None, block_table=None, num_splits=None,
+    ):  # fmt: skip
+        rows, size = len(query), key.shape[1]
+        assert cu_seq_q.tolist() == list(range(rows + 1)) and max_q == 1
+        assert cu_seq_k.tolist() == [max_k * row for row in range(rows + 1)] and max_k == size * block_table.shape[1]
+        assert num_splits == 1 and (enable_gqa or key.shape[2] == query.shape[1])
+        for one in (cu_seq_q, cu_seq_k, seqused_k, block_table):
+            assert one.dtype == torch.int32 and one.is_contiguous()
+        assert query.stride(-1) == key.stride(-1) == 1 and seqused_k.shape == (rows,)
+        out = torch.empty_like(query)
+        self.read.append(int(seqused_k.sum()))
+        for row, (seen, pages) in enumerate(zip(self.spoilt(seqused_k).tolist(), block_table.tolist())):
+            k, v = (
+                x[pages].flatten(0, 1)[:seen].repeat_interleave(query.shape[1] // x.shape[2], 1) for x in (key, value)
+            )
+            left, right = window_size
+            first = max(0, seen - 1 - left) if left >= 0 else 0
+            assert (left, right) == (-1, -1) or right == 0
+            weights = (torch.einsum("hd,lhd->hl", query[row], k[first:]) * (scale or query.shape[-1] ** -0.5)).softmax(
+                -1
+            )
+            out[row] = torch.einsum("hl,lhd->hd", weights, v[first:])
+        return out
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    monkeypatch.setattr(sampler, "varlen_attn", kernel := Kernel())
+    return kernel
+
+
+def paged(model, page=8, **given):
+    """A sampler that keeps its cache in pages."""
+    made = Sampler(model, **given)
+    made.page = page
+    return made
+
+
+def ids(groups):
+    return [[completion.ids for completion in group] for group in groups]
+
+
+@pytest.mark.parametrize(("heads", "window", "scaling"), [(4, None, None), (6, 5, 0.3), (2, 1, None), (2, 100, 1.0)])
+def test_the_kernel_is_given_what_plain_attention_sees(heads, window, scaling, kernel):
+    torch.manual_seed(0)
+    size, seen = 4, torch.tensor([1, 4, 5, 11, 12], dtype=torch.int32)
+    key, value = torch.randn(2, 20, size, 2, 8)
+    table = torch.randperm(20)[:15].view(5, 3).int()
+    query = torch.randn(5, heads, 8)
+    ours = sampler.paged_attention(query, key, value, table, seen, scaling, window)
+    near = torch.arange(12) >= (seen - (window or 12))[:, None]
+    mask = near & (torch.arange(12) < seen[:, None])
+    rows = [x[table.long()].flatten(1, 2).transpose(1, 2) for x in (key, value)]
+    plain, _ = sampler.attention(None, query[:, :, None], *rows, mask[:, None, None], scaling=scaling)
+    assert torch.allclose(ours, plain[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_pages_give_what_whole_rows_give(kind, kernel, capsys):
+    model, prompts = make_model(kind, tied=False), ragged_prompts()
+    given, arguments = {"eos_ids": range(1, 97, 8), "slots": 5}, {"max_new_tokens": [30, 9, 17] * 3, "seed": 3}
+    whole = Sampler(model, **given).sample(prompts, 3, **arguments)
+    pages = paged(model, **given)
+    capsys.readouterr()
+    assert ids(pages.sample(prompts, 3, **arguments)) == ids(whole)
+    because = {"gpt_oss": "no attention sinks", "deepseek_v3": "einsum"}.get(kind)  # the latter keeps no keys
+    assert pages.by_kernel == (not because)
+    said = capsys.readouterr().err
+    assert because in said and said.count("\n") == 1 if because else not said
+    gap = [abs(a - b) for g, h in zip(pages.sample(prompts, 3, **arguments), whole) for c, d in zip(g, h)
+           for a, b in zip(c.logprobs, d.logprobs)]  # fmt: skip
+    assert max(gap) < 1e-4 and not capsys.readouterr().err  # it is said once
+
+
+def test_a_step_reads_each_row_s_own_positions_and_no_others(kernel):
+    model, prompts = make_model(tied=False), ragged_prompts()
+    pages = paged(model, eos_ids=(), slots=4)
+    groups = pages.sample(prompts, 2, max_new_tokens=20)
+    least = sum(len(p) + t for p, group in zip(prompts, groups) for c in group for t in range(len(c.ids)))
+    first = kernel.read[0]  # is computed twice, to compare
+    assert sum(kernel.read) == 2 * (least + first)  # of two layers
+
+
+@pytest.mark.parametrize("spare", [0, 3])
+def test_rows_that_find_no_pages_wait_and_go_on_later(spare, kernel):
+    """Memory for the longest possible row, and `spare` pages more: rows that are short in fact run beside one
+    another, and some are put back for the others' sake, even twice. What they say does not change."""
+    model, prompts = make_model("qwen3_sliding", tied=False), ragged_prompts(7, longest=30)
+    limits, given = [60, 5, 8, 40, 6, 50, 7], {"eos_ids": range(1, 97, 24)}
+    roomy = Sampler(model, **given, slots=8)
+    longest = max(len(p) + limit - 1 for p, limit in zip(prompts, limits))
+    tight = paged(model, page=4, **given, slots=8, memory=(-(-longest // 4) + spare) * 4 * roomy.position_bytes)
+    narrow = Sampler(model, **given, slots=8, memory=tight.memory)
+    arguments = {"max_new_tokens": limits, "seed": 5}
+    assert ids(tight.sample(prompts, 3, **arguments)) == ids(roomy.sample(prompts, 3, **arguments))
+    assert tight.stats.cache_bytes <= tight.memory + 4 * tight.position_bytes + 2**17  # page 0; the prompts' batch
+    narrow.sample(prompts, 3, **arguments)
+    assert tight.stats.put_back > 0 and tight.stats.steps < 0.7 * narrow.stats.steps
+
+
+def test_a_row_that_cannot_fit_is_refused_and_pages_are_given_back(kernel):
+    model = make_model(tied=False)
+    pages = paged(model, eos_ids=(), slots=3)
+    cache = pages._cache(5, 20)
+    assert (cache.rows, len(cache.free)) == (3, 9)
+    pages.memory = 3 * 8 * pages.position_bytes - 1
+    with pytest.raises(ValueError, match="lower max_new_tokens"):
+        pages.sample([[5, 6, 7]], max_new_tokens=22)
+    assert len(pages.sample([[5, 6, 7]], 4, max_new_tokens=14)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (None, "has none"),
+        (Kernel(lambda seen: (seen - 1).clamp_min(1)), "% off those of plain attention"),
+        (Kernel(lambda seen: seen + 1), "% off those of plain attention"),
+        (lambda query, *_, **__: query * torch.nan, "nan% off"),
+        (lambda *_, **__: 1 / 0, "division by zero"),
+        (lambda query, key: query, "unexpected keyword|takes 2 positional"),
+    ],
+)
+def test_a_kernel_that_is_missing_or_wrong_is_told_and_not_used(broken, says, monkeypatch, capsys):
+    model, prompts = make_model(tied=False), ragged_prompts(4)
+    plain = Sampler(model, eos_ids=(), slots=3).sample(prompts, 2, max_new_tokens=6)
+    monkeypatch.setattr(sampler, "varlen_attn", broken)
+    pages = paged(model, eos_ids=(), slots=3)
+    assert ids(pages.sample(prompts, 2, max_new_tokens=6)) == ids(plain) and pages.by_kernel is False
+    assert ids(pages.sample(prompts, 2, max_new_tokens=6)) == ids(plain)
+    assert re.fullmatch(rf"sampling by plain attention, without [^\n]*({says})[^\n]*\n", capsys.readouterr().err)
+
+
+def test_a_model_that_keeps_the_pages_to_itself_is_sampled_plainly(kernel, capsys):
+    """One whose attention gets nothing but what its own code names: it would see the newest position alone."""
+
+    class Closed(LlamaForCausalLM):
+        def forward(self, *args, pages=None, **given):
+            return super().forward(*args, **given)
+
+    model = make_model("llama", tied=False)
+    plain = ids(Sampler(model, eos_ids=()).sample(ragged_prompts(3), max_new_tokens=6))
+    model.__class__ = Closed
+    pages = paged(model, eos_ids=())
+    assert ids(pages.sample(ragged_prompts(3), max_new_tokens=6)) == plain and pages.by_kernel is False
+    assert "does not hand over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_steps_replayed_like_graphs_give_the_same_completions(fails, monkeypatch, kernel, capsys):
+    """Steps in padded rows, recorded once for each number of rows and replayed; or not recorded, if that fails."""
     recorded = []
 
     class Graph:
-        def __init__(self, decode, rows, attended):
-            self.replay = lambda: self.logits.copy_(decode._step(rows, attended))
-            self.logits = decode._step(rows, attended).clone()
+        def __init__(self, decode, rows):
+            self.logits = decode._step(rows, 1).clone()
+            self.replay = lambda: self.logits.copy_(decode._step(rows, 1))
 
-    class Replaying(sampler._Decode):
-        def __init__(self, *args):
-            super().__init__(*args)
-            self.by_graph, self.bucket = True, 8
+    def record(decode, rows):
+        recorded.append(rows)
+        if fails:
+            raise RuntimeError("operation not permitted")
+        decode.graphs[rows] = (graph := Graph(decode, rows)), graph.logits
 
-        def _record(self, rows, attended):
-            recorded.append((rows, attended))
-            graph = Graph(self, rows, attended)
-            return graph, graph.logits
-
+    monkeypatch.setattr(sampler._PagedDecode, "_record", record)
     model = make_model("qwen3")
     prompts, limits = [[5], [9, 8, 7, 3, 2], list(range(3, 40)), [4, 4]], [3, 20, 11, 17]
     plain = Sampler(model, eos_ids=(2,), slots=6).sample(prompts, 3, max_new_tokens=limits)
-    monkeypatch.setattr(sampler, "_Decode", Replaying)
-    replayed = Sampler(model, eos_ids=(2,), slots=6).sample(prompts, 3, max_new_tokens=limits)
-    assert [[c.ids for c in group] for group in replayed] == [[c.ids for c in group] for group in plain]
-    assert len(recorded) == len(set(recorded)) and {rows for rows, _ in recorded} <= {1, 2, 4, 6}
-    assert {attended for _, attended in recorded} <= {8, 16, 24, 32, 40, 47}
+    pages = paged(model, eos_ids=(2,), slots=6)
+    pages.by_graph = True
+    assert ids(pages.sample(prompts, 3, max_new_tokens=limits)) == ids(plain)
+    said = capsys.readouterr().err
+    if fails:
+        assert said == "sampling without CUDA graphs: operation not permitted\n" and recorded == [6]
+    else:
+        assert recorded == [6, 4, 1] and not said
 
 
-def test_no_cache_outlives_a_call():
+def test_logits_are_not_rounded_to_the_precision_of_the_weights(monkeypatch):
+    torch.manual_seed(0)
+    hidden, weight, bias = (torch.randn(*shape).bfloat16() for shape in [(3, 1, 16), (50, 16), (50,)])
+    exact = hidden.double() @ weight.double().t() + bias.double()
+    assert (sampler.wide_logits(hidden, weight, bias) - exact).abs().max() < 1e-5
+    model, seen = make_model(tied=False).bfloat16(), []
+    monkeypatch.setattr(sampler, "choose", lambda logits, *more: seen.append(logits) or choose(logits, *more))
+    Sampler(model, eos_ids=()).sample([[5, 6, 7]], max_new_tokens=3)
+    assert all(not torch.equal(logits, logits.bfloat16().float()) for logits in seen) and len(seen) == 3
+    assert model(torch.tensor([[5]])).logits.dtype == torch.bfloat16  # the model is as it was
+
+
+@pytest.mark.parametrize("page", [None, 8])
+def test_no_cache_outlives_a_call(page, kernel):
     """Not even until the garbage collector comes: on a GPU a dead cache is what the next call lacks."""
     gc.collect()
     gc.disable()
     try:
-        sampler_ = Sampler(make_model(tied=False), eos_ids={1}, slots=3)
+        sampler_ = paged(make_model(tied=False), page, eos_ids={1}, slots=3)
         sampler_.sample(ragged_prompts(), 2, max_new_tokens=5)
         assert not [thing for thing in gc.get_objects() if isinstance(thing, sampler.KVCache)]
     finally:
