@@ -459,8 +459,8 @@ def learn(settings: ColdStart, path: str | Path, rows: list[dict], folder: Path)
     say(f"fine-tuning on {len(learnt)} examples, {steps} steps")
     finetune(
         model, batches_of(learnt, s.batch, seed), steps, s.lr, max(1, steps // 20),
-        s.micro_batch_tokens, tokenizer=tokenizer, folder=checkpoints, save_every=s.save_every,
-        source=str(path) if by_shards else None,
+        s.micro_batch_tokens, gradient_checkpointing=s.gradient_checkpointing, tokenizer=tokenizer, folder=checkpoints,
+        save_every=s.save_every, source=str(path) if by_shards else None,
     )  # fmt: skip
     policy.save(model, tokenizer, folder / "model")
     parallel.first(lambda: shutil.rmtree(checkpoints, ignore_errors=True))

@@ -44,6 +44,11 @@ def reward_flag():
     return flag(None, f"{text} verifier.py finds the problem's answer)", metavar="FILE.py:FUNCTION")
 
 
+def checkpointing_flag():
+    """The field --gradient-checkpointing, of every program that trains."""
+    return flag(True, "compute activations again in backward: much less memory, more time", free=True)
+
+
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
@@ -199,8 +204,7 @@ class Optimiser:
     max_grad_norm: float = flag(1.0, "a longer gradient is scaled down to this norm")
     micro_batch_tokens: int = flag(16384, "tokens of one forward and backward, padding included; lower it if training "
         "runs out of memory", free=True)
-    gradient_checkpointing: bool = flag(False, "compute activations again in backward: less memory, more time",
-        free=True)
+    gradient_checkpointing: bool = checkpointing_flag()
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
@@ -312,6 +316,7 @@ class FineTuning:
     batch: int = flag(64, "examples a step")
     lr: float = flag(1e-5, "AdamW's learning rate")
     micro_batch_tokens: int = flag(16384, "tokens of one forward and backward", free=True)
+    gradient_checkpointing: bool = checkpointing_flag()
     save_every: int = flag(100, "steps between checkpoints", free=True)
 
 
@@ -369,8 +374,10 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None,
             [plain] = {*(get_args(hints[one.name]) or (hints[one.name],))} - {type(None), Ellipsis}  # int of int | None
             text, default, reads = one.metadata["help"], one.default, {"action": "store_true"}
             if not any(default is nothing for nothing in (None, False, MISSING)) and default != ():
-                shown = f"{special[one.name]} on the toy, else {default}" if one.name in special else default
-                text += f" (default: {shown})"
+                on_the_toy = f"{_told(special[one.name])} on the toy, else " if one.name in special else ""
+                text += f" (default: {on_the_toy}{_told(default)})"
+            if default is True:  # --name and --no-name
+                reads = {"action": argparse.BooleanOptionalAction}
             if plain is not bool:
                 reads = {"type": plain, "required": default is MISSING} | one.metadata["more"]
                 reads |= {"choices": tuple(choices[one.name])} if one.name in choices else {}
@@ -383,6 +390,11 @@ def read(kind: type, description: str, toy: dict, argv: list[str] | None = None,
         if given.get(name) in ("", [""]):  # as of a shell's variable that is not set
             parser.error(f"{flag_of(name)} is empty")
     return given
+
+
+def _told(default) -> str:
+    """A default as --help tells it."""
+    return {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
 
 
 def settle(kind: type, given: dict, otherwise: dict | None = None):

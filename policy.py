@@ -113,16 +113,17 @@ def _pad(prompts, responses):
 
 def micro_batches(lengths: list[int], max_tokens: int, groups: list[int] | None = None) -> list[list[int]]:
     """Indices of rows in micro-batches of at most `max_tokens` tokens, padding included (a longer row goes alone).
-    Sorted by length, so that little is padded; rows of different `groups` are kept apart."""
+    Rows of like length go together, so that little is padded; rows of different `groups` are kept apart. The largest
+    micro-batch is the first, so that memory runs out at once where it runs out at all."""
     groups = groups or [0] * len(lengths)
     batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (groups[i], lengths[i], i)):
+    for i in sorted(range(len(lengths)), key=lambda i: (groups[i], -lengths[i])):
         last = batches[-1] if batches else []
-        if last and groups[last[0]] == groups[i] and (len(last) + 1) * lengths[i] <= max_tokens:
+        if last and groups[last[0]] == groups[i] and (len(last) + 1) * lengths[last[0]] <= max_tokens:
             last.append(i)
         else:
             batches.append([i])
-    return batches
+    return sorted(batches, key=lambda batch: -len(batch) * lengths[batch[0]])
 
 
 def decoder_layers(model) -> list[nn.Module]:

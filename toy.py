@@ -42,11 +42,13 @@ SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 32}
 
 # What the programs' defaults are on the toy, where they differ from those of a real model: by the parts of config.py.
 LIMITS = {"max_new_tokens": 60, "slots": 512}
+SMALL = {"gradient_checkpointing": False}
 SETTINGS = {
     "Objective": {"mu": 0.3, "kl": 0.05},
     "Selection": {"n_neg": 2},
     "Sampling": LIMITS | {"max_synthesis_tokens": 96},
-    "Optimiser": {"steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096},
+    "Optimiser": {"steps": 50, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096} | SMALL,
+    "FineTuning": SMALL,
     "Keeping": {"eval_samples": 16, "save_every": 10},
     "Measuring": LIMITS,
     "Filtering": LIMITS,

@@ -104,7 +104,7 @@ class Trainer:
         batch = self.batch(queries, groups, attempts, number)  # 4: advantages, DAE
         figures = {"step": number + 1} | metrics.of_groups(groups)
         figures |= metrics.of_constructions(attempts, [batch.advantage[i] for i in batch.of(REF)])
-        with enough_memory("--micro-batch-tokens, or add --gradient-checkpointing"):
+        with enough_memory("--micro-batch-tokens, and leave --gradient-checkpointing on"):
             figures |= self.update(batch, number)  # 5 and 6: OTS, loss, gradient, step
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, groups, attempts)
         return figures, attempts, batch

@@ -314,6 +314,23 @@ def test_what_is_said_of_too_few_examples():
     coldstart.enough(Counter(tried=64, ift=64, sft=128), False, 2.0, "cold")
 
 
+def test_fine_tuning_computes_activations_again(tmp_path, monkeypatch):
+    """By default, and to the same weights."""
+    rows, calls, weights = [(encode(text), [*encode("\\boxed{1}"), 1]) for text in TEXTS[:6]], [], []
+    real = policy.checkpoint
+    monkeypatch.setattr(policy, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
+    for given in ({}, {"gradient_checkpointing": False}):
+        monkeypatch.setattr(policy, "load", lambda *_: (make_model(vocab=len(TOKENIZER), sharp=1.0), TOKENIZER))
+        monkeypatch.setattr(coldstart, "mixture", lambda *_: [{"prompt": "1 + 1?", "ids": ids} for _, ids in rows])
+        folder = tmp_path / str(len(given))
+        folder.mkdir()
+        about = {"model": "m", "data": "d", "epochs": 3, "lr": 1e-2} | given
+        coldstart.learn(config.settle(config.ColdStart, about), folder)
+        weights.append((folder / "model" / "model.safetensors").read_bytes())
+        assert len(calls) == 6  # 2 layers in 3 steps; and then none more
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("stopped_at", [2, 5])
 def test_fine_tuning_goes_on_where_it_was_stopped(tmp_path, stopped_at):
     """To the bit the weights of a run that never stopped; what came after the newest checkpoint is done again."""

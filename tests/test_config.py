@@ -71,7 +71,7 @@ def told(program, monkeypatch, capsys):
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
     entries = [" ".join(entry.split()) for entry in ("-" + rest for rest in printed.split("\n  -")[1:])]
-    return {entry.split()[0]: entry for entry in entries}, printed
+    return {entry.split()[0].rstrip(","): entry for entry in entries}, printed
 
 
 @every_program
@@ -82,7 +82,9 @@ def test_help_tells_every_flag_with_its_default(program, monkeypatch, capsys):
     for part, one, plain in flags_of(PROGRAMS[program]):
         entry, on_the_toy = entries[flag_of(one.name)], toy.SETTINGS.get(part.__name__, {})
         assert one.metadata["help"] in entry and part.__doc__ in printed
-        if one.name in on_the_toy and one.default is not None:
+        if one.default is True:
+            assert entry.split()[1] == f"--no{flag_of(one.name)[1:]}" and "(default: off on the toy, else on)" in entry
+        elif one.name in on_the_toy and one.default is not None:
             assert f"(default: {on_the_toy[one.name]} on the toy, else {one.default})" in entry
         elif one.default not in (None, MISSING, ()) and plain is not bool:
             assert f"(default: {one.default})" in entry
@@ -226,7 +228,7 @@ def test_the_toy_s_defaults_are_of_settings_that_exist():
     for name, values in toy.SETTINGS.items():
         known = {one.name: one.default for one in fields(parts[name])}
         assert values.keys() <= known.keys()
-        assert all(value != known[of] and type(value) in (int, float) for of, value in values.items())
+        assert all(value != known[of] and type(value) in (int, float, bool) for of, value in values.items())
 
 
 @every_program
@@ -238,6 +240,19 @@ def test_what_is_given_comes_before_the_toy_s_and_that_before_the_default(progra
             assert plain[one.name] == one.default
             assert toys[one.name] == toy.SETTINGS.get(part.__name__, {}).get(one.name, one.default)
     assert flat(settle(kind, given | {"slots": 7}, toy.SETTINGS))["slots"] == 7
+
+
+@pytest.mark.parametrize("kind", [Training, ColdStart])
+def test_what_is_on_by_default_can_be_turned_off(kind):
+    """A real model computes its activations again, the toy has room for them."""
+    for argv, of_a_real_model, of_the_toy in [
+        ([], True, False),
+        (["--gradient-checkpointing"], True, True),
+        (["--no-gradient-checkpointing"], False, False),
+    ]:
+        given = read(kind, "", toy.SETTINGS, argv)
+        assert flat(settle(kind, given))["gradient_checkpointing"] is of_a_real_model
+        assert flat(settle(kind, given, toy.SETTINGS))["gradient_checkpointing"] is of_the_toy
 
 
 def test_settings_are_frozen():

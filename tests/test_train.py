@@ -178,6 +178,18 @@ def test_gradient_checkpointing_is_for_gradients(monkeypatch):
     assert torch.equal(*weights)
 
 
+def test_the_largest_micro_batch_comes_first():
+    """Whatever its group: so an update that does not fit runs out of memory at once."""
+    trainer = toy_trainer("--micro-batch-tokens", "60")
+    batch = batch_of(made_up(9, False, 0), made_up(5, True, 1), made_up(4, False, 5))
+    rows = list(range(len(batch.rows) - 1))
+    made = [mine for mine, _ in trainer.micro_batches(batch, rows)]
+    assert sorted(sum(made, [])) == rows and all(len({batch.group[i] for i in mine}) == 1 for mine in made)
+    lengths = [[len(batch.rows[i].prompt) + len(batch.rows[i].ids) for i in mine] for mine in made]
+    padded = [len(some) * max(some) for some in lengths]
+    assert len(made) > 5 and padded == sorted(padded, reverse=True) and padded[0] <= 60
+
+
 def test_grpo_learns():
     """One answer is right for every question. From one in ten, 16 steps make it likelier than not; a loss with a
     wrong sign, scale or mask does not get there."""
@@ -212,13 +224,15 @@ def run_train(monkeypatch, capsys, *argv):
 
 def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
     """Sampling, verifying, two TAPO steps with constructions, saving, loading the result as any transformers model."""
-    out = tmp_path / "run"
+    out, again, real = tmp_path / "run", [], policy.checkpoint
+    monkeypatch.setattr(policy, "checkpoint", lambda *a, **k: again.append(1) or real(*a, **k))
     sizes = ["--queries", 6, "--k", 8, "--n-neg", 2, "--max-new-tokens", 60, "--max-synthesis-tokens", 120]
     printed = run_train(
         monkeypatch, capsys, "--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", out,
         "--eval-data", real_path / "problems.jsonl", "--steps", 2, "--lr", 1e-4, *sizes,
     )  # fmt: skip
     assert "DSR" in printed and str(out) in printed
+    assert again  # a real model's activations are computed again
 
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").open()]
     assert [m["step"] for m in metrics] == [1, 2]
