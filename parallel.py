@@ -31,6 +31,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -64,6 +65,20 @@ def stop():
     if grouped():
         gather("leaving")  # nobody takes connections down that another still uses
         dist.destroy_process_group()
+
+
+def grace() -> float:
+    """The seconds from torchrun's SIGTERM to its SIGKILL; infinite where torchrun did not start this process. It tells
+    them to nobody, so they are looked for where it finds them: on its command line, and in the environment."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return math.inf
+    names = ("PET_SHUTDOWN_TIMEOUT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT")
+    found = next((os.environ[name] for name in names if name in os.environ), "30")
+    with contextlib.suppress(OSError):  # no /proc, and then no flag is seen
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").replace("=", "\0").split("\0")
+        for word, after in pairwise(words):
+            found = after if word.replace("_", "-") == "--shutdown-timeout" else found
+    return float(found)
 
 
 def device() -> str:

@@ -32,6 +32,8 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
+import math
+import sys
 import time
 from pathlib import Path
 
@@ -272,6 +274,7 @@ class Course:
         self.trainer, self.run, self.held_out, self.done = trainer, run, held_out, done
         self.saved, self.saved_at = done or None, time.monotonic()  # the step of the newest checkpoint; when
         self.failed = 0  # steps in a row without a finite gradient
+        self.updating, self.warned = 0.0, False  # how long the last update took; whether `warn` has spoken
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
         names = self.keeping.log if parallel.rank() == 0 else ()
@@ -289,7 +292,10 @@ class Course:
             again = config.as_flags({"resume": True, "out": self.run.folder} | trusted)
             say(f"saved step {self.done}: " + (f"go on with {again}" if kind else f"{self.run.folder}/model"))
         self.trackers.close()
-        if kind is None and self.failed == MAX_FAILED:
+        given_up = kind is None and self.failed == MAX_FAILED
+        if given_up or kind in (parallel.Stopped, RewardError):
+            parallel.stop()  # together: 30 s after the first has left, torchrun kills the others, who may still save
+        if given_up:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
 
     def unfinished(self) -> bool:
@@ -300,6 +306,7 @@ class Course:
         """A step was done: log it, and save and measure where that is due."""
         problems = [self.trainer.problems[q] for q in self.trainer.queries(self.done)]
         self.done += 1
+        self.updating = figures["seconds_training"]
         self.run.append("metrics.jsonl", [figures])
         self.trackers.add("metrics.jsonl", figures)
         orig, ref = batch.of(ORIG), batch.of(REF)
@@ -321,11 +328,20 @@ class Course:
 
     def save(self):
         """Write a checkpoint, unless the step has one."""
-        trainer = self.trainer
+        trainer, begun = self.trainer, time.monotonic()
         if self.saved != self.done:
             kept = trainer.model, trainer.tokenizer, trainer.optimizer, self.keeping.keep_saves
             self.run.save(self.done, *kept)
             self.saved, self.saved_at = self.done, time.monotonic()
+            self.warn(self.updating + self.saved_at - begun)
+
+    def warn(self, seconds: float):
+        """Say once that a stop would be lost: torchrun leaves less time than an update and a save, `seconds`, take."""
+        if parallel.rank() == 0 and not self.warned and seconds > parallel.grace():
+            self.warned = True
+            told = f"torchrun kills a stopped run after {parallel.grace():.0f} s, and an update and a save took"
+            flag = f"start it with --shutdown-timeout {max(1800, math.ceil(4 * seconds))}"
+            self.bar.write(f"warning: {told} {seconds:.0f} s, so a stop may be lost: {flag}", file=sys.stderr)
 
     def measure_if_due(self):
         """Measure at the start, at the end, and where --eval-every says so."""
