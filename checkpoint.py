@@ -9,10 +9,12 @@ lines: rows are added whole, files are replaced whole, and a last line torn by a
     trajectories.jsonl  some constructions of each step, with their parts
     rollouts.jsonl      some sampled responses of each step, right and wrong ones
     checkpoints/step-000010/
-        model/                  the policy in transformers' format, float32 safetensors
+        model/                  the policy in transformers' format, float32 safetensors; with --lora instead
+        adapter/                its adapter, in peft's format
         optimizer.safetensors   AdamW's moments
         state.json              the step, and checksums of every other file
     model               a link to the newest checkpoint's model, or a copy where there are no links
+    adapter             with --lora the link is this one, and model is written at the end: adapter and weights in one
     .lock               who writes here, while it does
 
 A checkpoint is written to a hidden folder, synced to disk and renamed: a folder called step-N is complete, whenever the
@@ -39,6 +41,7 @@ import torch
 import transformers
 
 import config
+import lora
 import parallel
 import policy
 
@@ -235,13 +238,26 @@ def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
     try:
         with policy.writing(done):
             parallel.once(begin)
-            policy.save(model, tokenizer, scratch / "model")
+            if lora.weights(model):
+                _save_adapter(scratch / "adapter", model)
+            else:
+                policy.save(model, tokenizer, scratch / "model")
             parallel.write(scratch / "optimizer.safetensors", moments)
             checksums = _checksums(scratch)
             parallel.once(finish)
     finally:
         if parallel.rank() == 0:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _save_adapter(folder: Path, model):
+    def begin():
+        folder.mkdir()
+        described = json.dumps(lora.described(model), indent=2)
+        (folder / "adapter_config.json").write_text(described + "\n", encoding="utf-8")
+
+    parallel.once(begin)
+    parallel.write(folder / "adapter_model.safetensors", lora.weights(model))
 
 
 def newest(folder: Path) -> Path | None:
@@ -257,12 +273,21 @@ def restore(path: Path, model, optimizer) -> int:
     found = _checksums(path)
     if damaged := [name for name, value in state["checksums"].items() if value != found.get(name)]:
         raise ValueError(f"{path} is damaged ({', '.join(damaged)}): remove it to go on from an older one, if there is")
-    policy.fill(model, str(path / "model"))
+    adapter = lora.weights(model)
+    if (path / "adapter").exists() != bool(adapter):
+        raise ValueError(f"{path} was written {'without' if adapter else 'with'} --lora")
+    if adapter:
+        known = parallel.contents([path / "adapter" / "adapter_model.safetensors"])
+        if {name: shape for name, (_, shape) in known.items()} != {n: tuple(p.shape) for n, p in adapter.items()}:
+            raise ValueError(f"{path} holds another model's adapter than the one to go on with")
+        parallel.everywhere(lambda: parallel.read(known, adapter))
+    else:
+        policy.fill(model, str(path / "model"))
     saved = parallel.contents([path / "optimizer.safetensors"])
     if len(saved) != state["moments"]:
         raise ValueError(f"{path / 'optimizer.safetensors'} has {len(saved)} tensors, not {state['moments']}")
     moments = {}
-    for name, p in model.named_parameters():
+    for name, p in [(name, p) for name, p in model.named_parameters() if p.requires_grad]:
         room = {"step": torch.empty(()), "exp_avg": torch.empty_like(p), "exp_avg_sq": torch.empty_like(p)}
         optimizer.state[p] = {key: tensor for key, tensor in room.items() if f"{name}.{key}" in saved}
         moments |= {f"{name}.{key}": tensor for key, tensor in optimizer.state[p].items()}
@@ -377,10 +402,16 @@ class Run:
         return any(row["step"] == step for row in self.rows("evaluations.jsonl"))
 
     def save(self, step: int, model, tokenizer, optimizer, keep: int):
-        """Write the checkpoint of `step`, and have `model` point to its weights."""
+        """Write the checkpoint of `step`, and have `model` (with adapters `adapter`) point to its weights."""
         save(self.folder / "checkpoints", step, model, tokenizer, optimizer, keep)
         if parallel.rank() == 0:
-            _point(self.folder / "model", self.newest.relative_to(self.folder) / "model")
+            name = "adapter" if lora.weights(model) else "model"
+            _point(self.folder / name, self.newest.relative_to(self.folder) / name)
+
+    def export(self, model, tokenizer):
+        """Write `model`, with its adapters taken in. All processes must call it alike."""
+        parallel.once(lambda: shutil.rmtree(self.folder / "model", ignore_errors=True))
+        policy.save(model, tokenizer, self.folder / "model", lora.merged(model))
 
 
 def _point(link: Path, target: Path):

@@ -201,6 +201,8 @@ class Optimiser:
     warmup: int = flag(10, "steps in which the learning rate rises to --lr; 1 is none")
     beta2: float = flag(0.999, "AdamW's decay of the second moment")
     weight_decay: float = flag(0.0, "AdamW's weight decay", zero=True)
+    lora: int = flag(0, "train adapters of this rank beside frozen weights (lora.py), which takes far less memory; it "
+        "wants about ten times the --lr; 0 trains all weights", zero=True)
     max_grad_norm: float = flag(1.0, "a longer gradient is scaled down to this norm")
     micro_batch_tokens: int = flag(16384, "tokens of one forward and backward, padding included; lower it if training "
         "runs out of memory", free=True)

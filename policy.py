@@ -309,7 +309,7 @@ def _finite(weights: dict[str, torch.Tensor]):
 def _stored(model) -> dict[str, torch.Tensor]:
     """What belongs into a model's file: parameters, tied ones once under their first name, and persistent buffers."""
     names = {tensor: name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
-    return {name: tensor for tensor, name in names.items()}
+    return {name: tensor for tensor, name in names.items() if ".adapter." not in name}  # they have files of their own
 
 
 def _under_their_names(model) -> bool:
@@ -403,14 +403,15 @@ def open_up(folder: Path):
         path.chmod(0o777 & ~mask if path.is_dir() else 0o666 & ~mask)
 
 
-def save(model, tokenizer, folder: str | Path):
+def save(model, tokenizer, folder: str | Path, tensors: dict | None = None):
     """Write model (safetensors) and tokeniser to `folder` in transformers' format, all or nothing. All processes must
     call it alike, and each writes its shards; a model whose weights transformers stores under other names goes whole
-    through the memory of the first. Raises OSError on all of them, as when the disk is full."""
+    through the memory of the first. `tensors` stand in for its own. Raises OSError on all of them, as when the disk is
+    full."""
     folder = Path(folder)
     scratch = folder.with_name(f".{folder.name}.{parallel.gather(os.getpid())[0]}")
     disable_progress_bar()
-    by_rows, tensors = _under_their_names(model), _stored(model)
+    by_rows, tensors = _under_their_names(model), tensors or _stored(model)
     weights = {} if by_rows else {name: _on_first(tensor) for name, tensor in tensors.items()}
 
     def begin():

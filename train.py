@@ -41,6 +41,7 @@ import torch
 from tqdm import tqdm
 
 import data
+import lora
 import metrics
 import parallel
 import policy
@@ -72,14 +73,20 @@ class Trainer:
         self.settings, self.model, self.tokenizer = settings, model, tokenizer
         task, selection, optimiser = settings.task, settings.selection, settings.optimiser
         self.objective = OBJECTIVES[settings.objective.algo](settings.objective, selection)
+        if optimiser.lora:
+            lora.adapt(model, optimiser.lora, parallel.precision())
         self.weights_to_sample = parallel.WholeWeights(model, device)
-        self.reference = policy.Policy(parallel.twin(model, parallel.room)) if settings.objective.kl else None
+        another = settings.objective.kl and not optimiser.lora
+        self.reference = policy.Policy(parallel.twin(model, parallel.room)) if another else None
         network = (self.objective.network or policy.Policy)(model)
         self.network = sharded(network, optimiser.gradient_checkpointing)
         if source:
             policy.fill(model, source)
+        lora.begin(model, task.seed)
         if self.reference:  # read by forwards alone, so nothing else would free what they gather
             parallel.take_over(sharded(self.reference, resharded=True).model, model)
+        if settings.objective.kl and optimiser.lora:
+            self.reference = self.without_adapters
         self.weights_to_sample.refresh()
         if source:
             policy.check(self.weights_to_sample.model, source)
@@ -90,9 +97,14 @@ class Trainer:
         )  # fmt: skip
         self.problems = self.actor.problems  # those that fit
         betas = (0.9, optimiser.beta2)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=optimiser.lr, betas=betas, weight_decay=optimiser.weight_decay
-        )
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=optimiser.lr, betas=betas, weight_decay=optimiser.weight_decay)
+
+    def without_adapters(self, prompts, responses, temperature):
+        """The reference of --kl under --lora: log-probabilities and entropies [N] of the model as it was."""
+        with lora.off(self.model):
+            nobody = [None] * len(prompts)
+            return self.objective.forward(self.network, prompts, nobody, responses, temperature)[:2]
 
     def step(self, number: int) -> tuple[dict, list[Attempt], Batch]:
         """One training step: its metrics, the constructions that were tried, and what was trained on."""
@@ -332,6 +344,8 @@ class Course:
         if self.saved != self.done:
             kept = trainer.model, trainer.tokenizer, trainer.optimizer, self.keeping.keep_saves
             self.run.save(self.done, *kept)
+            if trainer.settings.optimiser.lora and self.done == self.steps:
+                self.run.export(trainer.model, trainer.tokenizer)
             self.saved, self.saved_at = self.done, time.monotonic()
             self.warn(self.updating + self.saved_at - begun)
 

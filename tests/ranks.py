@@ -40,7 +40,7 @@ def main(out: str, *flags: str):
     step, gradients = trainer.optimizer.step, []
 
     def keep_gradient():
-        gradients.append(whole(p.grad for p in trainer.model.parameters()))
+        gradients.append(whole(p.grad for p in trainer.model.parameters() if p.requires_grad))
         step()
 
     trainer.optimizer.step = keep_gradient
@@ -73,7 +73,7 @@ def main(out: str, *flags: str):
     parallel.gather("saved")
     with torch.no_grad():
         for p in trainer.model.parameters():
-            p.zero_()
+            p.mul_(0 if p.requires_grad else 1)
     trainer.optimizer.state.clear()
     assert checkpoint.restore(checkpoint.newest(folder), trainer.model, trainer.optimizer) == 4
     trainer.weights_to_sample.refresh()

@@ -179,6 +179,7 @@ def test_0_is_taken_where_it_means_something(program):
     assert may_be_0 == {
         "train": {
             "seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories", "keep_rollouts", "eval_every",
+            "lora",
         },
         "eval": {"temperature", "top_k", "seed"}, "coldstart": {"seed"}, "zpd": {"seed", "low", "high"},
     }[program]  # fmt: skip

@@ -104,6 +104,13 @@ def test_opsd_s_two_forwards(tmp_path):
     same(one, ranks(tmp_path, 2, "--algo", "opsd", "--micro-batch-tokens", "60"))
 
 
+def test_adapters(tmp_path):
+    """Frozen weights are shards, too, and the reference is the model without its adapters."""
+    one = ranks(tmp_path, 1, "--lora", "4", "--micro-batch-tokens", "100000")
+    same(one, ranks(tmp_path, 2, "--lora", "4", "--micro-batch-tokens", "60"))
+    assert one["gradients"][1].norm() > 0
+
+
 def test_the_average_over_groups_with_an_advantage(tmp_path):
     one = ranks(tmp_path, 1, "--average", "active", "--micro-batch-tokens", "100000")
     same(one, ranks(tmp_path, 2, "--average", "active", "--micro-batch-tokens", "60"))
