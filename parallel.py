@@ -86,6 +86,16 @@ def device() -> str:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
+def memory() -> tuple[bool, float]:
+    """Whether this process computes on a GPU, and the bytes that are free: there, or else for all of the machine."""
+    if torch.cuda.is_available():
+        return True, torch.cuda.mem_get_info()[0]
+    with contextlib.suppress(OSError):
+        known = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return False, 1024 * int(known["MemAvailable"].split()[0])
+    return False, math.inf
+
+
 def precision() -> torch.dtype:
     """What it computes in, where nothing is trained: bfloat16 on a GPU, float32 on a CPU."""
     return torch.bfloat16 if torch.cuda.is_available() else torch.float32

@@ -43,7 +43,7 @@ class Policy(nn.Module):
     def __init__(self, model, chunk: int | None = None):
         """`chunk`: tokens whose logits are alive at once; by default as many as 256 MiB hold in float32."""
         super().__init__()
-        self.model, self.chunk = model, chunk or max(1, 2**26 // model.config.vocab_size)
+        self.model, self.chunk = model, chunk or chunk_of(model.config)
 
     def forward(self, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0):
         """Rows are right-padded: with causal attention, what stands to the right of a token cannot change it. The
@@ -96,6 +96,11 @@ class _WideLogits(torch.autograd.Function):
         hidden_CD, weight_VD, bias_V = ctx.saved_tensors
         grad_CV = grad_CV.to(weight_VD.dtype)
         return grad_CV @ weight_VD, grad_CV.t() @ hidden_CD, None if bias_V is None else grad_CV.sum(0)
+
+
+def chunk_of(model_config) -> int:
+    """How many tokens' logits 256 MiB hold in float32."""
+    return max(1, 2**26 // model_config.vocab_size)
 
 
 def _pad(prompts, responses):
@@ -217,6 +222,12 @@ def load_tokenizer(path: str):
         if not tokenizer("1 + 1").input_ids:
             raise ValueError("its tokeniser is missing or empty")
     return tokenizer
+
+
+def load_config(path: str):
+    """The config of a local folder or hub id, or in a config.json. Raises ValueError with a sentence."""
+    with _loading(path):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):

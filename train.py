@@ -54,6 +54,7 @@ from policy import MAX_FAILED, sharded
 from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
+from tools.memory import GIB, Plan
 from tools.trackers import Trackers
 
 OBJECTIVES = {"grpo": GRPO, "tapo": TAPO, "opsd": OPSD, "sft": SFT}
@@ -390,6 +391,8 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
+    if not toy.speaks(tokenizer):
+        plan(settings, policy.load_config(name), tokenizer, problems)
     if name == "toy":
         parallel.first(lambda: make_toy_coldstart(settings, problems))
     by_shards, source = parallel.grouped(), toy.folder(name)
@@ -443,6 +446,25 @@ def check(settings: config.Training):
             f"--k {k} is less than --n-pos {s.n_pos} plus --n-neg {s.n_neg}, so no query could ever be reflected on: "
             "raise --k or lower the others"
         )
+
+
+def plan(settings: config.Training, described, tokenizer, problems: list[data.Problem]):
+    """Say what memory a model of the config `described` will take. Raises ValueError when it is more than a GPU has;
+    without a GPU, where what is available changes, that is said only."""
+    longest = max((problem.question for problem in problems), key=len)
+    prompt = len(tokenizer(settings.prompting.system or "").input_ids) + len(tokenizer(longest).input_ids)
+    gpu, memory = parallel.memory()
+    try:
+        planned = Plan(described, settings, parallel.local()[1], memory, prompt, gpu)
+    except Exception as error:  # of any kind: whatever a model's code does on the meta device
+        return say(f"memory: not known, because {type(described).__name__} cannot be counted: {type(error).__name__}")
+    for line in planned.lines():
+        say(line)
+    if not planned.fits:
+        told = f"{planned.needed / GIB:.1f} GiB of memory are needed, and {planned.usable / GIB:.1f} are there"
+        if gpu:
+            raise ValueError(f"{told}{planned.advice()} (python -m tools.plan tells more)")
+        say(f"warning: {told}{planned.advice()}")
 
 
 def make_toy_coldstart(settings: config.Training, problems: list[data.Problem]):

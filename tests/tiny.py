@@ -2,6 +2,7 @@
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
@@ -101,4 +102,25 @@ class WidestTable(torch.utils._python_dispatch.TorchDispatchMode):
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(tensor, torch.Tensor) and tensor.ndim and tensor.shape[-1] == self.vocab:
                 self.rows = max(self.rows, tensor.numel() // self.vocab)
+        return out
+
+
+class Alive(torch.utils._python_dispatch.TorchDispatchMode):
+    """While it is entered: `peak`, the most bytes that tensors made here had at once; `table`, those of a table of
+    logits, [any, vocab]."""
+
+    def __init__(self, vocab):
+        super().__init__()
+        self.vocab, self.storages, self.peak, self.table = vocab, {}, 0, 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                is_table = tensor.ndim == 2 and tensor.shape[-1] == self.vocab
+                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), is_table
+        self.storages = {key: kept for key, kept in self.storages.items() if not kept[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size, _ in self.storages.values()))
+        self.table = max(self.table, sum(size for _, size, is_table in self.storages.values() if is_table))
         return out

@@ -1,0 +1,179 @@
+"""The plan of memory against counted bytes of small models, and against what a review computed of large ones."""
+
+import json
+import logging
+
+import pytest
+import torch
+from tiny import CLASSES, Alive, make_model, make_tokenizer
+from transformers import Qwen3Config
+
+import config
+import parallel
+import policy
+import train
+from policy import Policy
+from sampler import Sampler
+from tools import memory, plan
+from tools.memory import GIB, Plan
+
+QWEN3 = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960}
+SIZES = {  # of Qwen3: hidden size, intermediate size, layers, heads, tied
+    "1.7B": (2048, 6144, 28, 16, True), "4B": (2560, 9728, 36, 32, True), "8B": (4096, 12288, 36, 32, False),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """transformers warns of its tiny gpt-oss."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def qwen3(size):
+    hidden, intermediate, layers, heads, tied = SIZES[size]
+    return Qwen3Config(
+        hidden_size=hidden, intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=heads,
+        tie_word_embeddings=tied, **QWEN3,
+    )  # fmt: skip
+
+
+def planned(model_config, processes=1, memory_of=80 * GIB, gpu=True, prompt=512, **given):
+    return Plan(model_config, config.settle(config.Training, given), processes, memory_of, prompt, gpu)
+
+
+# ------------------------------------------------------------------------------------------------------- counted bytes
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_cache_takes_what_is_said(kind):
+    model = make_model(kind)
+    sampler = Sampler(model, slots=3)
+    assert memory.position_bytes(model.config, 4) == sampler.position_bytes
+    sampler.sample([[5], [6], [7]], 2, max_new_tokens=9)  # prompts of one token: nothing to prefill
+    assert sampler.stats.cache_bytes == 3 * 9 * memory.position_bytes(model.config, 4)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2"])
+def test_weights_gradients_and_moments(kind):
+    model = make_model(kind)
+    optimizer = torch.optim.AdamW(model.parameters())
+    Policy(model)([[1, 2]], [[3, 4]])[0].sum().backward()
+    optimizer.step()
+    moments = sum(v.nbytes for state in optimizer.state.values() for v in state.values())
+    said = planned(model.config, gpu=False)
+    assert said.update["weights"] == sum(p.nbytes for p in model.parameters())
+    assert said.update["gradients"] == sum(p.grad.nbytes for p in model.parameters())
+    assert said.update["moments"] == pytest.approx(moments, rel=0.01)  # beside them each has counted its steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2", "gemma3", "qwen3_moe"])
+def test_what_is_saved_for_the_backward(kind, dtype):
+    """Layer by layer, of a forward on the CPU. Windows have masks, which fused attention has not."""
+    model = make_model(kind, hidden=64).to(dtype)
+    layers, rest = memory.saved(model, 64)
+    if (kind, dtype) == ("qwen3_moe", torch.float32):  # its meta device knows bfloat16 only
+        counted, _ = planned(model.config, gpu=False)._in_float32(memory.skeleton(model.config, dtype))
+        assert sum(layers) <= sum(counted) <= 1.25 * sum(layers)
+        return
+    counted, other = memory.saved(memory.skeleton(model.config, dtype), 64)
+    assert sum(counted) == pytest.approx(sum(layers), rel=0.1) and other == pytest.approx(rest, rel=0.1)
+    if kind in ("qwen3", "llama", "qwen2"):
+        assert (counted, other) == (layers, rest)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2"])
+def test_the_peak_of_an_update(kind, again):
+    """All that is alive at once, of a forward and backward on the CPU: activations, gradients and a chunk's logits."""
+    model = make_model(kind, vocab=997, hidden=64, layers=4, sharp=1.0)
+    if again:
+        policy.recompute(policy.decoder_layers(model))
+    with Alive(997) as alive:
+        Policy(model, 16)([[1, 2]], [[3] * 298])[0].sum().backward()
+    layers, rest = memory.saved(memory.skeleton(model.config, torch.float32), 64)
+    activations = memory.activation_bytes(layers, rest, 300, 64, 4 * 64, again)
+    table = 4 * 16 * 997
+    assert alive.table == memory.TABLES * table
+    said = activations + memory.TABLES * table + 4 * sum(p.numel() for p in model.parameters())
+    assert said == pytest.approx(alive.peak, rel=0.1)
+
+
+# -------------------------------------------------------------------------------------------------------- large models
+
+
+@pytest.mark.parametrize(("size", "kib"), [("1.7B", 110), ("4B", 166), ("8B", 210)])
+def test_activations_of_large_models(size, kib):
+    """A token and layer, as measured on a CPU."""
+    layers, _ = memory.saved(memory.skeleton(qwen3(size), torch.bfloat16), 64)
+    assert sum(layers) / len(layers) / 64 / 1024 == pytest.approx(kib, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "sampling", "update", "again"),  # GB a GPU, the update by 16,384 tokens
+    [
+        ("1.7B", 1, 24, 89, 41), ("1.7B", 8, 6, 65, 17), ("4B", 1, 56, 180, 86), ("4B", 8, 14, 124, 29),
+        ("8B", 4, 41, 191, 73), ("8B", 8, 29, 175, 56),
+    ],
+)  # fmt: skip
+def test_large_models_beside_a_table_that_was_computed_elsewhere(size, processes, sampling, update, again):
+    said = planned(qwen3(size), processes)
+    assert sum(said.held.values()) / 1e9 == pytest.approx(sampling, rel=0.05)
+    assert sum(said.update.values()) / 1e9 == pytest.approx(again, rel=0.1)
+    said = said.changed(gradient_checkpointing=False)
+    assert sum(said.update.values()) / 1e9 == pytest.approx(update, rel=0.1)
+
+
+def test_what_makes_a_model_fit():
+    eight = qwen3("8B")
+    assert planned(eight, 8).fits and planned(eight, 8).remedies() == []
+    assert planned(eight, 8, gradient_checkpointing=False).remedies() == ["--gradient-checkpointing"]
+    small = planned(eight, 8, 52 * GIB, max_new_tokens=4096)
+    assert small.remedies() == ["--micro-batch-tokens 5120"] and small.changed(micro_batch_tokens=5120).fits
+    assert not planned(eight, 1).fits and planned(eight, 1).remedies() == [
+        "--lora 32",
+        "4 GPUs --micro-batch-tokens 9216",
+    ]
+    one = planned(eight, 1, lora=32)
+    assert one.fits and one.slots["responses"] > 20  # 8 B on one GPU
+    assert one.trained == sum(
+        32 * (i + o) * 36 for i, o in [(4096, 4096)] * 2 + [(4096, 1024)] * 2 + [(4096, 12288)] * 3
+    )
+    for found in (planned(eight, 8), planned(eight, 1)):
+        assert found.fits == (found.needed <= found.usable)
+    reference = planned(eight, 8, kl=0.1).held
+    assert reference["reference"] == reference["weights"]
+
+
+# ------------------------------------------------------------------------------------------------------- the programs
+
+
+def test_the_program_needs_a_config_alone(tmp_path, run_program):
+    qwen3("8B").save_pretrained(tmp_path)
+    for model in (tmp_path, tmp_path / "config.json"):
+        code, said = run_program(plan.main, "--model", model, "--gpus", 8, "--memory", 80)
+        assert code == 0 and said.strip().endswith("it fits")
+        assert "8.4 GiB" in said or "8.2 GiB" in said  # of activations
+    code, said = run_program(plan.main, "--model", tmp_path, "--gpus", 1, "--memory", 80)
+    assert code == 0 and "it does not fit" in said and "4 GPUs" in said
+    code, said = run_program(plan.main, "--model", tmp_path / "absent.json")
+    assert code == 2 and "no model could be loaded" in said
+
+
+def test_training_says_its_memory_and_refuses_what_cannot_fit(tmp_path, run_program, monkeypatch):
+    model = make_model(vocab=600, context=256)
+    policy.save(model, make_tokenizer(["one two"]), tmp_path / "model")
+    (tmp_path / "problems.jsonl").write_text(json.dumps({"problem": "1 + 1?", "answer": "2"}) + "\n")
+    given = ["--model", tmp_path / "model", "--data", tmp_path / "problems.jsonl", "--algo", "grpo", "--steps", 1]
+    given += ["--queries", 1, "--k", 2, "--max-new-tokens", 5]
+    for number, (gpu, room, code, words) in enumerate([
+        (False, GIB, 0, "memory, GiB: of a process's 0.9 GiB"),
+        (False, 2**10, 0, "warning: 0.3 GiB of memory are needed, and 0.0 are there"),
+        (True, 2**10, 2, "error: 0.3 GiB of memory are needed"),
+    ]):  # fmt: skip
+        monkeypatch.setattr(parallel, "memory", lambda gpu=gpu, room=room: (gpu, room))
+        ended, said = run_program(train.main, *given, "--out", tmp_path / str(number))
+        assert ended == code and words in said and said.count("memory, GiB: ") == 3
+        assert ("are needed" in said) == (room < GIB)

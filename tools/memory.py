@@ -1,0 +1,237 @@
+"""What training takes of memory, from a model's config alone: counted on the meta device, where tensors have no bytes.
+
+P parameters, of which R are outside the decoder layers; n processes share the weights, a GPU each; c bytes a number in
+compute precision (2 on a GPU, 4 on a CPU). For full training, and with LoRA (lora.py) with its A adapter parameters:
+
+    weights          4 P / n                         c P / n + 4 A / n      float32; a frozen base in compute precision
+    moments          8 P / n                         8 A / n                AdamW's, float32
+    gradients        4 P / n                         4 A / n                while an update runs
+    reference        4 P / n                         0                      of --kl; with LoRA the base itself
+    sampler's copy   c P                             c (P + A)              none for one process on a CPU
+    gathered         8 R + 10 (largest layer)        2 R + 4 (layer)        FSDP2: two layers and the rest in bfloat16,
+                                                                            their gradients, and float32 to reduce
+    cache            position * slots * (prompt + limit)                    sampler.py
+    activations      what a forward of the layers saves for its backward, counted; with gradient checkpointing the
+                     inputs of all layers, and all that one of them saves
+    logits           TABLES of one chunk, float32                           policy.py
+    optimiser step   gradients, and the square root of the second moment
+
+Left out is what is small: prompts in prefill, the sampler's own logits, CUDA's context, fragments. So a GPU is called
+full at USABLE of its memory, and the sampler takes SHARE of what it finds free. The weights' numbers are exact, those
+of cache and activations too (tests/test_memory.py counts bytes); `gathered` was computed, never measured.
+"""
+
+import contextlib
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM
+
+import lora
+import policy
+
+USABLE, SHARE = 0.95, 0.8
+GIB = 2**30
+TABLES = 8  # of a chunk's logits that are alive at once in its backward
+
+
+def skeleton(model_config, dtype: torch.dtype):
+    """The causal LM of a config on the meta device."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(copy.deepcopy(model_config), dtype=dtype).eval()
+
+
+def position_bytes(model_config, itemsize: int) -> int:
+    """What the sampler's cache takes for a position of a row: keys and values of every layer."""
+    heads, of = model_config.num_attention_heads, lambda name, otherwise: getattr(model_config, name, None) or otherwise
+    if of("kv_lora_rank", 0):  # DeepSeek's attention keeps what keys and values are made of
+        numbers = model_config.kv_lora_rank + model_config.qk_rope_head_dim
+    else:
+        numbers = 2 * of("num_key_value_heads", heads) * of("head_dim", model_config.hidden_size // heads)
+    return model_config.num_hidden_layers * numbers * itemsize
+
+
+class _Attention(torch.autograd.Function):
+    """Fused attention, as far as what it saves is concerned: queries, keys, values, output and a number a query."""
+
+    @staticmethod
+    def forward(ctx, query_BHTD, key_BKTD, value_BKTD):
+        B, H, T, _ = query_BHTD.shape
+        out_BHTD = query_BHTD.new_empty(B, T, H, value_BKTD.shape[-1]).transpose(1, 2)
+        ctx.save_for_backward(query_BHTD, key_BKTD, value_BKTD, out_BHTD, query_BHTD.new_empty(B, H, T).float())
+        return out_BHTD
+
+
+def saved(model, tokens: int) -> tuple[list[int], int]:
+    """What a forward of one row of `tokens` tokens saves for its backward, without weights: the bytes of each decoder
+    layer, and of the rest. On the meta device fused attention is assumed."""
+    layers, place, found, seen = policy.decoder_layers(model), [-1], {}, set()
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in seen | weights:
+            seen.add(storage._cdata)
+            found.setdefault(place[0], []).append(storage)  # kept, so that no other gets its address
+        return tensor
+
+    with contextlib.ExitStack() as stack:
+        for i, layer in enumerate(layers):
+            for hook in (
+                layer.register_forward_pre_hook(lambda *_, i=i: place.__setitem__(0, i)),
+                layer.register_forward_hook(lambda *_: place.__setitem__(0, -1)),
+            ):
+                stack.callback(hook.remove)
+        if model.device.type == "meta":
+            AttentionInterface.register("counted", lambda module, q, k, v, *_, **__: (_fused(q, k, v), None))
+            model.config._attn_implementation = "counted"
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor))
+        ids_BT = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
+        kept = model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state  # noqa: F841
+        sizes = {i: sum(storage.nbytes() for storage in some) for i, some in found.items()}
+    return [sizes.get(i, 0) for i in range(len(layers))], sizes.get(-1, 0)
+
+
+def _fused(query_BHTD, key_BKTD, value_BKTD):
+    return _Attention.apply(query_BHTD, key_BKTD, value_BKTD).transpose(1, 2)
+
+
+def activation_bytes(layers: list[int], rest: int, tokens: int, counted: int, hidden: int, again: bool) -> float:
+    """Of a micro-batch of `tokens` tokens, from what `saved` says of `counted` ones. `again`: gradient checkpointing.
+    `hidden`: the bytes of a token's hidden state."""
+    share = tokens / counted
+    return share * rest + (tokens * hidden * len(layers) + share * max(layers) if again else share * sum(layers))
+
+
+class Plan:
+    """The memory of a run of train.py, in bytes: `phases` of each process, by what takes it; and what is left."""
+
+    COUNTED = 64  # tokens
+
+    def __init__(self, model_config, settings, processes: int, memory: float, prompt: int, gpu: bool = True):
+        """`settings` has the parts objective, selection, sampling and optimiser of config.Training. `processes` are
+        those of a node, `memory` bytes is a GPU's, or on CPUs the node's; `prompt` tokens has the longest prompt."""
+        self.args = model_config, settings, processes, memory, prompt, gpu
+        o, s = settings.optimiser, settings.sampling
+        self.settings, self.processes, self.gpu = settings, processes, gpu
+        self.usable = USABLE * memory / (1 if gpu else processes)
+        compute, itemsize = (torch.bfloat16, 2) if gpu else (torch.float32, 4)
+        model = skeleton(model_config, compute)
+        layers = [sum(p.numel() for p in layer.parameters()) for layer in policy.decoder_layers(model)]
+        every = self.parameters = sum(p.numel() for p in model.parameters())
+        rest, n = every - sum(layers), processes
+        copied = 0 if n == 1 and not gpu else itemsize / (1 if gpu else n)
+        grouped = gpu or n > 1
+        self.trained = every
+        if o.lora:
+            lora.adapt(model, o.lora, compute)
+            self.trained = sum(p.numel() for p in lora.weights(model).values())
+        frozen = every if o.lora else 0
+        held = {"weights": (itemsize * frozen + 4 * self.trained) / n, "moments": 8 * self.trained / n}
+        self.held = held | {"sampler's copy": copied * (frozen + self.trained)}
+        if settings.objective.kl and not o.lora:
+            self.held["reference"] = 4 * every / n
+        unit = 2 * rest + 4 * max(layers) if o.lora else 8 * rest + 10 * max(layers)
+        gathered = unit * itemsize / 2 if grouped else 0
+
+        # Sampling: on a GPU the sampler lowers its slots to what fits.
+        position, context = position_bytes(model_config, itemsize), model_config.max_position_embeddings or math.inf
+        self.free = self.usable - sum(self.held.values())
+        lengths = {"responses": prompt + s.max_new_tokens}
+        if settings.objective.algo in ("tapo", "sft"):
+            lengths["constructions"] = prompt + 2 * s.max_new_tokens + s.max_synthesis_tokens
+        self.rows = {name: position * min(length, context) for name, length in lengths.items()}
+        fit = {name: max(0, int(SHARE * self.free / row)) if gpu else s.slots for name, row in self.rows.items()}
+        self.slots = {name: min(s.slots, o.queries * s.k, count) for name, count in fit.items()}
+
+        # The update: of the longest row, where it alone is more than a micro-batch should have.
+        self.longest = min(context, prompt + s.max_new_tokens)
+        if settings.objective.mu:
+            self.longest = min(context, lengths["constructions"])
+        tokens = max(o.micro_batch_tokens, self.longest)
+        per_layer, per_rest = saved(model, self.COUNTED) if gpu else self._in_float32(model)
+        hidden = model_config.hidden_size * itemsize
+        again = o.gradient_checkpointing
+        chunk = min(policy.chunk_of(model_config), tokens) * model_config.vocab_size
+        gradients = {"gradients": 4 * self.trained / n}
+        self.update = self.held | gradients | {
+            "gathered": gathered,
+            "activations": activation_bytes(per_layer, per_rest, tokens, self.COUNTED, hidden, again),
+            "logits": TABLES * 4 * chunk,
+        }  # fmt: skip
+        self.step = self.held | gradients | {"square roots": 4 * self.trained / n}
+        self.tokens, self.disk = tokens, 12 * self.trained
+        largest = max(p.numel() for p in model.parameters())
+        self.host = 4 * largest if gpu else n * sum(self.update.values())  # GPUs' shards are read tensor by tensor
+
+    def _in_float32(self, model) -> tuple[list[int], int]:
+        """`saved`; of mixtures of experts, which compute in bfloat16 alone on the meta device, that twice."""
+        try:
+            return saved(model, self.COUNTED)
+        except RuntimeError:
+            layers, rest = saved(model.to(torch.bfloat16), self.COUNTED)
+            return [2 * layer for layer in layers], 2 * rest
+
+    @property
+    def needed(self) -> float:
+        """What a process needs at the most; on a GPU with a single slot."""
+        cache = max(row / SHARE if self.gpu else row * self.slots[name] for name, row in self.rows.items())
+        sampling = sum(self.held.values()) + cache
+        return max(sampling, *(sum(part.values()) for part in (self.update, self.step)))
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does."""
+        return self.needed <= self.usable
+
+    def advice(self) -> str:
+        """What makes it fit, as the end of a sentence."""
+        return f"; it fits with {', or with '.join(found)}" if (found := self.remedies()) else ""
+
+    def changed(self, processes: int | None = None, **changes) -> "Plan":
+        """The same with other settings of the optimisation, or on more processes."""
+        model_config, settings, n, memory, prompt, gpu = self.args
+        settings = settings._replace(optimiser=replace(settings.optimiser, **changes))
+        return Plan(model_config, settings, processes or n, memory, prompt, gpu)
+
+    def remedies(self) -> list[str]:
+        """What makes it fit: the gentlest flags that do on these GPUs, and the least number of GPUs."""
+        found: list[str] = []
+        less = {"micro_batch_tokens": math.ceil(self.longest / 1024) * 1024}
+        less = less if less["micro_batch_tokens"] < self.settings.optimiser.micro_batch_tokens else {}
+        small = {} if self.settings.optimiser.gradient_checkpointing else {"gradient_checkpointing": True}
+        adapters = {} if self.settings.optimiser.lora else {"lora": 32}
+        for with_them in ({}, adapters):
+            ways = [with_them | way for way in ({}, small, less, small | less)]
+            fit = [way for way in ways if way and not self.fits and not found and self.changed(**way).fits]
+            found += [" ".join(_flags(way)) for way in fit[:1]]
+        for count in (2, 4, 8, 16, 32) if (not found or "lora" in found[0]) and not self.fits else ():
+            if count > self.processes and (more := self.changed(count, **small | less)).fits:
+                found.append(" ".join([f"{more.processes} {'GPUs' if self.gpu else 'processes'}", *_flags(less)]))
+                break
+        return found
+
+    def lines(self) -> list[str]:
+        """What there is to say of it, in three lines."""
+        where = f"a GPU's {self.usable / GIB:.1f} GiB" if self.gpu else f"a process's {self.usable / GIB:.1f} GiB"
+        slots = ", ".join(
+            f"{self.slots[name]} {name} of {row / GIB:.2f} side by side" for name, row in self.rows.items()
+        )
+        return [
+            f"memory, GiB: of {where}, {_told(self.held)} while it samples: {slots}",
+            f"memory, GiB: {_told(self.update)} in an update of {self.tokens} tokens",
+            f"memory, GiB: {_told(self.step)} in the optimiser's step; {self.disk / GIB:.1f} on the disk in a save",
+        ]
+
+
+def _flags(changes: dict) -> list[str]:
+    """Changes as flags."""
+    return [f"--{n.replace('_', '-')}" + ("" if value is True else f" {value}") for n, value in changes.items()]
+
+
+def _told(parts: dict[str, float]) -> str:
+    """A sum, with its parts."""
+    told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
+    return f"{sum(parts.values()) / GIB:.1f} ({told})"
