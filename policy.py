@@ -11,6 +11,7 @@ learning rate of 1e-6 would be rounded away.
 """
 
 import contextlib
+import copy
 import functools
 import json
 import math
@@ -227,7 +228,14 @@ def load_tokenizer(path: str):
 def load_config(path: str):
     """The config of a local folder or hub id, or in a config.json. Raises ValueError with a sentence."""
     with _loading(path):
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return AutoConfig.from_pretrained(path, trust_remote_code=_trusted)
+
+
+def skeleton(model_config, dtype: torch.dtype):
+    """The causal LM of a config on the meta device: shapes without numbers, to count with."""
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(copy.deepcopy(model_config), dtype=dtype, trust_remote_code=_trusted)
+    return made.eval()
 
 
 def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):

@@ -75,10 +75,10 @@ def test_what_is_saved_for_the_backward(kind, dtype):
     model = make_model(kind, hidden=64).to(dtype)
     layers, rest = memory.saved(model, 64)
     if (kind, dtype) == ("qwen3_moe", torch.float32):  # its meta device knows bfloat16 only
-        counted, _ = planned(model.config, gpu=False)._in_float32(memory.skeleton(model.config, dtype))
+        counted, _ = planned(model.config, gpu=False)._in_float32(policy.skeleton(model.config, dtype))
         assert sum(layers) <= sum(counted) <= 1.25 * sum(layers)
         return
-    counted, other = memory.saved(memory.skeleton(model.config, dtype), 64)
+    counted, other = memory.saved(policy.skeleton(model.config, dtype), 64)
     assert sum(counted) == pytest.approx(sum(layers), rel=0.1) and other == pytest.approx(rest, rel=0.1)
     if kind in ("qwen3", "llama", "qwen2"):
         assert (counted, other) == (layers, rest)
@@ -93,7 +93,7 @@ def test_the_peak_of_an_update(kind, again):
         policy.recompute(policy.decoder_layers(model))
     with Alive(997) as alive:
         Policy(model, 16)([[1, 2]], [[3] * 298])[0].sum().backward()
-    layers, rest = memory.saved(memory.skeleton(model.config, torch.float32), 64)
+    layers, rest = memory.saved(policy.skeleton(model.config, torch.float32), 64)
     activations = memory.activation_bytes(layers, rest, 300, 64, 4 * 64, again)
     table = 4 * 16 * 997
     assert alive.table == memory.TABLES * table
@@ -107,7 +107,7 @@ def test_the_peak_of_an_update(kind, again):
 @pytest.mark.parametrize(("size", "kib"), [("1.7B", 110), ("4B", 166), ("8B", 210)])
 def test_activations_of_large_models(size, kib):
     """A token and layer, as measured on a CPU."""
-    layers, _ = memory.saved(memory.skeleton(qwen3(size), torch.bfloat16), 64)
+    layers, _ = memory.saved(policy.skeleton(qwen3(size), torch.bfloat16), 64)
     assert sum(layers) / len(layers) / 64 / 1024 == pytest.approx(kib, rel=0.01)
 
 

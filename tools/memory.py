@@ -22,12 +22,11 @@ of cache and activations too (tests/test_memory.py counts bytes); `gathered` was
 """
 
 import contextlib
-import copy
 import math
 from dataclasses import replace
 
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AttentionInterface
 
 import lora
 import policy
@@ -35,12 +34,6 @@ import policy
 USABLE, SHARE = 0.95, 0.8
 GIB = 2**30
 TABLES = 8  # of a chunk's logits that are alive at once in its backward
-
-
-def skeleton(model_config, dtype: torch.dtype):
-    """The causal LM of a config on the meta device."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(copy.deepcopy(model_config), dtype=dtype).eval()
 
 
 def position_bytes(model_config, itemsize: int) -> int:
@@ -118,7 +111,7 @@ class Plan:
         self.settings, self.processes, self.gpu = settings, processes, gpu
         self.usable = USABLE * memory / (1 if gpu else processes)
         compute, itemsize = (torch.bfloat16, 2) if gpu else (torch.float32, 4)
-        model = skeleton(model_config, compute)
+        model = policy.skeleton(model_config, compute)
         layers = [sum(p.numel() for p in layer.parameters()) for layer in policy.decoder_layers(model)]
         every = self.parameters = sum(p.numel() for p in model.parameters())
         rest, n = every - sum(layers), processes
