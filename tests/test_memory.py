@@ -144,6 +144,7 @@ def test_what_makes_a_model_fit():
     for found in (planned(eight, 8), planned(eight, 1)):
         assert found.fits == (found.needed <= found.usable)
     reference = planned(eight, 8, kl=0.1).held
+    assert not planned(eight, 8, kl=0.1, lora=8).held["reference"]
     assert reference["reference"] == reference["weights"]
 
 

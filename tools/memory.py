@@ -99,7 +99,9 @@ def activation_bytes(layers: list[int], rest: int, tokens: int, counted: int, hi
 
 
 class Plan:
-    """The memory of a run of train.py, in bytes: `phases` of each process, by what takes it; and what is left."""
+    """The memory of a run of train.py. What takes how many bytes of each process: `held` between steps, and so while it
+    samples, with `rows` of cache, one a response, of which `slots` are side by side; in an `update`; and in the
+    optimiser's `step`. Then what a save takes of the `disk`, and the processes of a node of its memory (`host`)."""
 
     COUNTED = 64  # tokens
 
@@ -107,57 +109,67 @@ class Plan:
         """`settings` has the parts objective, selection, sampling and optimiser of config.Training. `processes` are
         those of a node, `memory` bytes is a GPU's, or on CPUs the node's; `prompt` tokens has the longest prompt."""
         self.args = model_config, settings, processes, memory, prompt, gpu
-        o, s = settings.optimiser, settings.sampling
         self.settings, self.processes, self.gpu = settings, processes, gpu
         self.usable = USABLE * memory / (1 if gpu else processes)
-        compute, itemsize = (torch.bfloat16, 2) if gpu else (torch.float32, 4)
-        model = policy.skeleton(model_config, compute)
-        layers = [sum(p.numel() for p in layer.parameters()) for layer in policy.decoder_layers(model)]
-        every = self.parameters = sum(p.numel() for p in model.parameters())
-        rest, n = every - sum(layers), processes
-        copied = 0 if n == 1 and not gpu else itemsize / (1 if gpu else n)
-        grouped = gpu or n > 1
-        self.trained = every
-        if o.lora:
-            lora.adapt(model, o.lora, compute)
-            self.trained = sum(p.numel() for p in lora.weights(model).values())
-        frozen = every if o.lora else 0
-        held = {"weights": (itemsize * frozen + 4 * self.trained) / n, "moments": 8 * self.trained / n}
-        self.held = held | {"sampler's copy": copied * (frozen + self.trained)}
-        if settings.objective.kl and not o.lora:
-            self.held["reference"] = 4 * every / n
-        unit = 2 * rest + 4 * max(layers) if o.lora else 8 * rest + 10 * max(layers)
-        gathered = unit * itemsize / 2 if grouped else 0
+        self.dtype, rank = torch.bfloat16 if gpu else torch.float32, settings.optimiser.lora
+        model = policy.skeleton(model_config, self.dtype)
+        self.parameters = self.trained = _count(model.parameters())
+        largest = max(p.numel() for p in model.parameters())
+        if rank:
+            lora.adapt(model, rank, self.dtype)
+            self.trained = _count(lora.weights(model).values())
+            for p in lora.weights(model).values():
+                p.data = p.data.to(self.dtype)  # as FSDP does for a forward
+        self._hold()
+        self._sample(model_config, prompt)
+        self._update(model, model_config, prompt)
+        self.disk = 12 * self.trained
+        # GPUs' shards are read and written tensor by tensor.
+        self.host = 4 * largest if gpu else processes * sum(self.update.values())
 
-        # Sampling: on a GPU the sampler lowers its slots to what fits.
-        position, context = position_bytes(model_config, itemsize), model_config.max_position_embeddings or math.inf
-        self.free = self.usable - sum(self.held.values())
+    def _hold(self):
+        """Weights, moments, the sampler's copy, the reference."""
+        n, c, frozen = self.processes, self.dtype.itemsize, 0 if self.trained == self.parameters else self.parameters
+        copies = (1 if self.gpu else 1 / n) if self.gpu or n > 1 else 0  # processes on CPUs share one
+        self.held = {
+            "weights": (c * frozen + 4 * self.trained) / n,
+            "moments": 8 * self.trained / n,
+            "sampler's copy": copies * c * (frozen + self.trained),
+            "reference": 4 * self.parameters / n if self.settings.objective.kl and not frozen else 0,
+        }
+
+    def _sample(self, model_config, prompt: int):
+        """A row of cache for a response and for a construction; on a GPU the sampler takes the slots that fit."""
+        s, position = self.settings.sampling, position_bytes(model_config, self.dtype.itemsize)
+        self.context = getattr(model_config, "max_position_embeddings", None) or math.inf
         lengths = {"responses": prompt + s.max_new_tokens}
-        if settings.objective.algo in ("tapo", "sft"):
+        if self.settings.objective.algo in ("tapo", "sft"):
             lengths["constructions"] = prompt + 2 * s.max_new_tokens + s.max_synthesis_tokens
-        self.rows = {name: position * min(length, context) for name, length in lengths.items()}
-        fit = {name: max(0, int(SHARE * self.free / row)) if gpu else s.slots for name, row in self.rows.items()}
-        self.slots = {name: min(s.slots, o.queries * s.k, count) for name, count in fit.items()}
+        self.rows = {name: position * min(length, self.context) for name, length in lengths.items()}
+        most, free = min(s.slots, self.settings.optimiser.queries * s.k), self.usable - sum(self.held.values())
+        fit = {name: max(0, int(SHARE * free / row)) if self.gpu else most for name, row in self.rows.items()}
+        self.slots = {name: min(most, count) for name, count in fit.items()}
 
-        # The update: of the longest row, where it alone is more than a micro-batch should have.
-        self.longest = min(context, prompt + s.max_new_tokens)
-        if settings.objective.mu:
-            self.longest = min(context, lengths["constructions"])
-        tokens = max(o.micro_batch_tokens, self.longest)
-        per_layer, per_rest = saved(model, self.COUNTED) if gpu else self._in_float32(model)
-        hidden = model_config.hidden_size * itemsize
-        again = o.gradient_checkpointing
-        chunk = min(policy.chunk_of(model_config), tokens) * model_config.vocab_size
+    def _update(self, model, model_config, prompt: int):
+        """Forward and backward of the largest micro-batch, which is the longest row where that has more tokens."""
+        o, s, n, c = self.settings.optimiser, self.settings.sampling, self.processes, self.dtype.itemsize
+        longest = prompt + s.max_new_tokens
+        if self.settings.objective.mu and "constructions" in self.rows:
+            longest += s.max_new_tokens + s.max_synthesis_tokens
+        self.longest = min(self.context, longest)
+        self.tokens = max(o.micro_batch_tokens, self.longest)
+        layers = [_count(layer.parameters()) for layer in policy.decoder_layers(model)]
+        rest = _count(model.parameters()) - sum(layers)
+        gathered = 2 * rest + 4 * max(layers) if o.lora else 8 * rest + 10 * max(layers)
+        counted = saved(model, self.COUNTED) if self.gpu else self._in_float32(model)
+        hidden, chunk = c * model_config.hidden_size, min(policy.chunk_of(model_config), self.tokens)
         gradients = {"gradients": 4 * self.trained / n}
         self.update = self.held | gradients | {
-            "gathered": gathered,
-            "activations": activation_bytes(per_layer, per_rest, tokens, self.COUNTED, hidden, again),
-            "logits": TABLES * 4 * chunk,
+            "gathered": gathered * c / 2 if self.gpu or n > 1 else 0,
+            "activations": activation_bytes(*counted, self.tokens, self.COUNTED, hidden, o.gradient_checkpointing),
+            "logits": TABLES * 4 * chunk * model_config.vocab_size,
         }  # fmt: skip
         self.step = self.held | gradients | {"square roots": 4 * self.trained / n}
-        self.tokens, self.disk = tokens, 12 * self.trained
-        largest = max(p.numel() for p in model.parameters())
-        self.host = 4 * largest if gpu else n * sum(self.update.values())  # GPUs' shards are read tensor by tensor
 
     def _in_float32(self, model) -> tuple[list[int], int]:
         """`saved`; of mixtures of experts, which compute in bfloat16 alone on the meta device, that twice."""
@@ -217,6 +229,10 @@ class Plan:
             f"memory, GiB: {_told(self.update)} in an update of {self.tokens} tokens",
             f"memory, GiB: {_told(self.step)} in the optimiser's step; {self.disk / GIB:.1f} on the disk in a save",
         ]
+
+
+def _count(tensors) -> int:
+    return sum(tensor.numel() for tensor in tensors)
 
 
 def _flags(changes: dict) -> list[str]:
