@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 import checkpoint
 import config
+import lora
 import parallel
 from rollouts import RewardError
 from tapo import REF
@@ -83,6 +84,7 @@ def main(out: str, *flags: str):
     last = batch()
     figures.append(trainer.update(last, 5))  # with the restored moments
     found = {"gradients": gradients, "weights": weights, "last": whole(trainer.model.parameters())}
+    found["merged"] = whole(lora.merged(trainer.model).values())  # without adapters, the weights
     found |= {"figures": figures, "asked": asked, "ots": [last.weights[i] for i in last.of(REF)]}
     with pytest.raises(RewardError, match="one rank's"):  # all of them end alike
         trainer.actor.reward = fails if parallel.rank() == 0 else trainer.actor.reward

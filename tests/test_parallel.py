@@ -54,7 +54,7 @@ def same(one, two):
     for i, (g, h) in enumerate(zip(one["gradients"], two["gradients"])):
         # The first is of the same weights. Later ones are not quite: Adam turns rounding of tiny gradients into steps.
         assert (g - h).norm() <= (1e-3 if i else 1e-5) * g.norm()
-    for name in ("weights", "last"):
+    for name in ("weights", "last", "merged"):
         assert (one[name] - two[name]).norm() <= 1e-4 * one[name].norm()
     for mine, theirs in zip(one["figures"], two["figures"], strict=True):
         for key in mine.keys() - set(TIMES):
