@@ -20,6 +20,7 @@ import math
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import linear
 
 import parallel
@@ -118,5 +119,6 @@ def merged(model) -> dict[str, torch.Tensor]:
     for tensor, name in names.items():
         found[name] = tensor.float()
         if adapter := adapters.get(name):
-            found[name] = found[name] + adapter.scale * (adapter.B @ adapter.A)
+            whole = found[name] + adapter.scale * (adapter.B @ adapter.A)
+            found[name] = whole.redistribute(placements=tensor.placements) if isinstance(tensor, DTensor) else whole
     return found
