@@ -438,6 +438,8 @@ def check(settings: config.Training):
         raise ValueError("--k 1: a group needs at least 2 responses, because a single one is its own baseline")
     if settings.optimiser.queries * k > MOST_RESPONSES:
         raise ValueError(f"--queries times --k is more than {MOST_RESPONSES} responses a step: lower one of them")
+    if settings.optimiser.lora and settings.sampling.engine:
+        raise ValueError("--lora needs the sampler of sampler.py, which runs with the adapters: leave --engine out")
     for name in TAPO.ablations:
         if config.flat(settings)[name] and name not in kind.ablations:
             raise ValueError(f"{config.flag_of(name)} takes a part of TAPO away: use it with --algo tapo")

@@ -52,7 +52,10 @@ def main(out: str, *flags: str):
         return batch_of(*groups, teachers=[[7, 11, *r.prompt] for rows, _ in groups for r in rows] if taught else ())
 
     figures = [trainer.update(batch(), 0)]
-    sharded = {isinstance(p, DTensor) for p in [*trainer.reference.parameters(), *trainer.network.parameters()]}
+    sharded = {
+        isinstance(p, DTensor)
+        for p in [p for n in (trainer.reference, trainer.network) if hasattr(n, "parameters") for p in n.parameters()]
+    }
     assert sharded == {parallel.grouped()}  # what was gathered is gone, of what no backward frees, too
     figures.append(trainer.update(batch_of(made_up(3, False, 2)), 1))  # fewer micro-batches than processes
     still, advantages = made_up(4, False, 3)

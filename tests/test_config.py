@@ -204,6 +204,7 @@ def checked(kind, given, otherwise=None):
         (Training, {"algo": "opsd", "no_ots": True}, "--no-ots takes a part of TAPO away"),
         (Training, {"algo": "sft", "no_dcs": True}, "--no-dcs takes a part of TAPO away"),
         (Training, {"algo": "sft", "full_reconstruction": True}, "--full-reconstruction takes a part of TAPO away"),
+        (Training, {"lora": 4, "engine": "e.py:E"}, "leave --engine out"),
         (Filter, {"low": 0.9}, "the lower first"),
         (Filter, {"high": 1.5}, "shares from 0 to 1"),
     ],
