@@ -320,12 +320,12 @@ def test_fine_tuning_computes_activations_again(tmp_path, monkeypatch):
     real = policy.checkpoint
     monkeypatch.setattr(policy, "checkpoint", lambda *a, **k: calls.append(1) or real(*a, **k))
     for given in ({}, {"gradient_checkpointing": False}):
-        monkeypatch.setattr(policy, "load", lambda *_: (make_model(vocab=len(TOKENIZER), sharp=1.0), TOKENIZER))
-        monkeypatch.setattr(coldstart, "mixture", lambda *_: [{"prompt": "1 + 1?", "ids": ids} for _, ids in rows])
+        monkeypatch.setattr(policy, "load", lambda *_, **__: (make_model(vocab=len(TOKENIZER), sharp=1.0), TOKENIZER))
         folder = tmp_path / str(len(given))
         folder.mkdir()
         about = {"model": "m", "data": "d", "epochs": 3, "lr": 1e-2} | given
-        coldstart.learn(config.settle(config.ColdStart, about), folder)
+        shown = [{"prompt": "1 + 1?", "ids": ids} for _, ids in rows]
+        coldstart.learn(config.settle(config.ColdStart, about), "m", shown, folder)
         weights.append((folder / "model" / "model.safetensors").read_bytes())
         assert len(calls) == 6  # 2 layers in 3 steps; and then none more
     assert weights[0] == weights[1]

@@ -42,6 +42,9 @@ class Script:
     def __init__(self, actor, construct):
         self.actor, self.construct = actor, construct
 
+    def refresh(self):
+        pass
+
     def completion(self, text: str) -> Completion:
         ids = [*self.actor.tokenizer(text).input_ids, 1]
         return Completion(ids, [0.0] * len(ids), True)
