@@ -135,95 +135,80 @@ def _phrases(lines: str) -> tuple[str, ...]:
     return tuple(lines.strip("\n").replace("\n", "|").split("|"))
 
 
-ENDS = ("</s>", "<eos>", "<pad>", "<end_of_turn>", "<｜end▁of▁sentence｜>")
-BLANKS = tuple(f"\\{x}" for x in "textasciitilde textbackslash overset square quad phantom underline".split())
-RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
-was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
+ENDS = "</s> <eos> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|> <|return|>".split()
+BLANKS = _phrases(r"\textasciitilde|\textbackslash|\overset|\square|\quad|\qquad|\phantom|\underline")
+RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
+was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
 this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
+DENIED = ("n't", "n’t", "no", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
-CUES = ("no", "n't", "n’t", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
-do not think""")
-HYPOTHESES = ("if ", "suppose ", "assum", "whether")
+UNSURE = _phrases("not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think|not think")
+GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
+unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
+DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
 BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
-DOUBTS = ("maybe ", "perhaps ", "possibly ", "might ", "could be ", "may be ", *HYPOTHESES)
-GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
-unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
-MARKERS = ("####", "choice is", "option is", "solutions are", "答案是", "答案为", "答案：", "答案:", "选")
+MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are", "答案是", "答案为", "答案：", "答案:", "选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
 approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+STOPPERS = ("\n", ". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 
 def _final(response: str, work: Work) -> Run:
-    text = _said(response)
+    text = response.rstrip()
+    if text[-1:] == ">":
+        for token in ENDS:
+            text = text.replace(token, " ")
+    if "<" in text:  # boxes as tokens, and what is only thought
+        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     boxes = _boxes(text, work)
     if boxes is None:
         return []
     if boxes:
         start, end, _ = boxes[-1]
-        after = text[end : end + 80].lstrip(" $.,)]*\n\\")
-        if after and after.lower().removeprefix("but ").startswith(RETRACTED):
-            return _marked(text[end:], work)
-        return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
-    return _marked(text, work) or _bold(text, work) or _whole(text, work) or _last(text, work)
-
-
-def _said(response: str) -> str:
-    """What a response says in the end: without end-of-text tokens, and after the thinking part."""
-    text = response.rstrip()
-    if "_of_box|>" in text:
-        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
-    end = len(text)
-    while text.endswith(">", 0, end) and (start := text.rfind("<", max(0, end - 40), end)) >= 0:
-        token = text[start:end]
-        if token not in ENDS and not (token.startswith("<|") and token.endswith("|>")):
-            break
-        end = start
-        while text[end - 1 : end].isspace():
-            end -= 1
-    text = text[:end]
-    if "<" in text and ("<think" in text or "</think" in text):
-        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
-    return text
+        if not text[end : end + 80].lstrip(" $.,)]*\n\\").lower().removeprefix("but ").startswith(RETRACTED):
+            return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+        return _marked(text[end:], work)
+    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$$") if "\\" in text or "$" in text else ():
+        text = text.replace(delimiter, "$")
+    return _marked(text, work) or _bold(text, work) or _whole(text) or _last(text, work)
 
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
     """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
     found: list[Span] = []
     at = len(text)
-    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+    text = text.replace("\\fbox", "\\boxed") if "\\fbox" in text else text
+    while len(found) < MAX_MEMBERS and (at := text.rfind("\\boxed", 0, at)) >= 0:
         work.spend(1)
-        head, start = (at - 1, at + 5) if text.startswith("\\boxed", at - 1) else (at - 2, at + 3)
-        if not text.startswith(("\\boxed", "\\fbox"), head):
-            continue
+        start = at + 6
         while text[start : start + 1].isspace():
             start += 1
-        if text[start : start + 1] == "{":
-            end = _closing(text, start, work)
-            if end < 0:
-                return found or None
+        end = _closing(text, start, work) if text[start : start + 1] == "{" else 0
+        if end < 0:
+            return found or None
+        if end:
             content = text[start + 1 : end - 1].strip()
         else:
-            end = min((i for i in (text.find(c, start, start + 400) for c in " \n$") if i >= 0), default=start + 400)
-            content = text[start:end].rstrip(".,;")
-        if found and not head < end <= found[0][0] <= end + 40:
+            content = (text[start : start + 400].replace("$", " ").split() or [""])[0].rstrip(".,;")
+            end = start + len(content)
+        if found and not at < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
         shown = content
         for blank in BLANKS if "\\" in content and "\\{" not in content else ():
             shown = shown.replace(blank, "")
         if shown.strip("{} $?.~_"):
-            lead = text[max(0, head - 4) : head].replace("= - ", "=-")
+            lead = text[max(0, at - 4) : at].replace("= - ", "=-")
             if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
-            found.insert(0, (head, end, content))
+            found.insert(0, (at, end, content))
     return found
 
 
@@ -234,10 +219,9 @@ def _closing(text: str, at: int, work: Work) -> int:
         work.spend(1 + (close - at) // 1000)
         depth += text.count("{", at, close) - text.count("\\{", at, close)
         at = close + 1
-        if text[close - 1] != "\\" or text[close - 2] == "\\":
-            depth -= 1
-            if depth <= 0:
-                return at
+        depth -= text[close - 1] != "\\" or text[close - 2] == "\\"
+        if depth <= 0:
+            return at
     return -1
 
 
@@ -250,76 +234,53 @@ def _joint(gap: str) -> str:
 
 
 def _run(text: str, spans: list[Span]) -> Run:
-    run, joints = [span[2] for span in spans[-1:]], set()
-    for i in range(len(spans) - 1, 0, -1):
-        joint = _joint(text[spans[i - 1][1] : spans[i][0]])
+    """The last of some spans and those that are joined to it."""
+    run, joints = [spans[-1][2]], set()
+    for before, after in reversed([*pairwise(spans)]):
+        joint = _joint(text[before[1] : after[0]])
         if not joint:
             break
         joints.add(joint)
-        run.insert(0, spans[i - 1][2])
+        run.insert(0, before[2])
     return [" or ".join(run)] if "or" in joints else run
 
 
 def _formulas(text: str, work: Work) -> list[Span]:
-    """The formulas $...$, $$...$$, \\(...\\), \\[...\\] of a text."""
+    """What stands between two dollar signs that are no prices: It costs $5 and $7; $17-$12 = $5; $<<3*4=12>>12."""
     found: list[Span] = []
-    at = 0
-    closers = {opener: closer for opener, closer in (("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")) if opener in text}
-    while openers := [(start, opener) for opener in closers if (start := text.find(opener, at)) >= 0]:
+    start = text.find("$")
+    while start >= 0:
         work.spend(2)
-        start, opener = min(openers)
-        fence = "$$" if text.startswith("$$", start) else opener
-        inside = start + len(fence)
-        end = text.find("$$" if fence == "$$" else closers[opener], inside)
-        while fence == "$" and end > 0 and text[end - 1] == "\\":
+        end = text.find("$", start + 1)
+        while end > 0 and text[end - 1] == "\\":
             end = text.find("$", end + 1)
-        content = text[inside:end].strip()
-        if end < 0:
-            del closers[opener]
-        elif not content or (
-            fence == "$" and _price(text[inside:end], text[start - 1 : start], text[end + 1 : end + 3])
-        ):
-            at = inside
-        else:
-            at = end + len(fence)
-            found.append((start, at, content))
+        content, after = text[start + 1 : end], text[end + 1 : end + 3]
+        price = text[start - 1 : start] == "\\" or after.removeprefix(".")[:1] in DIGITS or after == "<<"
+        if end > 0 and content.strip() and not price and content.rstrip()[-1] not in "=+-*/(<":
+            prose = "\\" not in content and any(len(word) > 2 and word.isalpha() for word in content.split())
+            if not prose or (content[0] not in DIGITS and (content[0] == " ") == (content[-1] == " ")):
+                found.append((start, end + 1, content.strip()))
+                end = text.find("$", end + 1)
+        start = end
     return found
 
 
-def _price(content: str, before: str, after: str) -> bool:
-    """Whether two dollar signs are prices: It costs $5 and $7; $17-$12 = $5; $<<3*4=12>>12."""
-    if before == "\\" or after.removeprefix(".")[:1] in DIGITS or after == "<<" or content.rstrip()[-1] in "=+-*/(<":
-        return True
-    prose = "\\" not in content and any(len(word) > 2 and word.isalpha() for word in content.split())
-    return prose and (content[0] in DIGITS or (content[0] == " ") != (content[-1] == " "))
+def _clause(before: str) -> str:
+    """The last clause of what stands before a value."""
+    clause = before.lower().replace("’", "'")
+    for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
+        clause = clause.rpartition(mark)[2]
+    return clause
 
 
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
-    if not any(cue in before for cue in CUES):
+    if not any(cue in before for cue in DENIED):
         return False
-    clause = before.lower().replace("’", "'")
-    for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
-        clause = clause.rpartition(mark)[2]
+    clause = _clause(before)
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
-    said = words[-3:] if words[-1:] and words[-1] in COPULAS else words[-1:]
+    said = [word for word in words if word not in COPULAS][-1:]
     return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE)
-
-
-def _starts(lowered: str, work: Work) -> list[int]:
-    lowered = lowered.rstrip("#")
-    found = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
-    line = lowered.rfind("\n") + 1
-    found += [line + 3] * lowered.startswith("a: ", line)
-    at = len(lowered)
-    while len(found) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
-        work.spend(1)
-        start = at + 6 + lowered.startswith("s", at + 6)
-        after = lowered[start : start + 20].lstrip(" *_")
-        if after.startswith(AFTER_ANSWER) or lowered.endswith(("final ", "<"), 0, at):
-            clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
-            found += [start] * (not any(map(clause.__contains__, HYPOTHESES)))
-    return sorted(found)
 
 
 def _marked(text: str, work: Work) -> Run:
@@ -327,105 +288,86 @@ def _marked(text: str, work: Work) -> Run:
     lowered = text.lower()
     if len(lowered) != len(text):  # the few letters that change length would shift what is found
         lowered = text
-    for start in reversed(_starts(lowered, work)):
+    starts = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
+    at = len(lowered)
+    while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
+        work.spend(1)
+        start = at + 6 + lowered.startswith("s", at + 6)
+        if lowered[start : start + 20].lstrip(" *_").startswith(AFTER_ANSWER) or text.endswith(("inal ", "<"), 0, at):
+            clause = _clause(lowered[max(0, at - 30) : at])
+            starts += [start] * (not any(cue in clause for cue in DOUBTS))
+    for start in sorted(starts, reverse=True):
         run = _statement(text[start : start + 4000], work)
-        if run and (sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")) or not text.endswith(run[-1])):
+        if run and sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")):
             return run
     return []
 
 
-def _statement(text: str, work: Work, depth: int = 0) -> Run:
+def _statement(text: str, work: Work) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
     head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
     if head.isdecimal():
         return [head]  # the most frequent ones soon
-    text = text.lstrip(" :*=#\n\t_：")
-    text = text[text.find("\n") + 1 if text.startswith("```") else 0 :].lstrip(" :*=#\n\t_>`\"'") + " "
-    while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
-        text = text[len(filler) :].lstrip(" :*_`\"'\n")
-    formulas = _formulas(text, work) if "$" in text or "\\" in text else []
+    line, stated = "", False
+    for _ in range(5):
+        text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
+        while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
+            text = text[len(filler) :].lstrip(" :*_`\"'\n")
+        line = text[: min((end for end in map(text.find, STOPPERS) if end >= 0), default=len(text))]
+        stated = "$" in line or "\\" in line or any(c.isdigit() for c in line)
+        if stated or not (" " + line.rstrip()).endswith((":", " is", " are")):
+            break
+    formulas = _formulas(text, work) if "$" in line else []
     if formulas and formulas[0][0] == 0:
         apart = (i for i, (x, y) in enumerate(pairwise(formulas), 1) if not _joint(text[x[1] : y[0]]))
         return _run(text, formulas[: next(apart, None)])
-    line = text.split("\n", 1)[0] + " "
-    line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
-    digits = any(c.isdigit() for c in line)
-    if (" " + line.rstrip()).endswith((":", " is", " are")) and not digits:
-        return _statement(text[len(line) :], work, depth + 1) if len(line) < len(text) and depth < 5 else []
     line = line.strip(" .*_`\"'。\t\r")
     words = line.split(None, 2)
-    if not words:
-        return []
-    first = words[0].strip("().,:;*，")
+    first = words[0].strip("().,:;*，") if words else ""
     if first in CHOICES and words[0][-1] in ".,:;)，" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
         return [line if words[1] in ("or", "and") else first]  # B, for ...
-    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS
-    if bare or not (digits or "$" in line or "\\" in line):
-        return [line]
-    verb = max(line.rfind(word) + len(word) for word in (" is ", " are ", " equals "))
-    said = " " in line[:verb] and line[verb : verb + 1] in (*DIGITS, "$", "\\", "-", "(")
-    return _statement(line[verb:], work) if said else _last(line, work)
+    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
+    return [] if not words else [line] if bare else _last(line, work)
 
 
 def _bold(text: str, work: Work) -> Run:
     """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
     _, *parts = text.rsplit("**", 2)
-    if len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1]):
-        return []
-    return _statement(parts[0].strip(), work)
+    heading = len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1])
+    return [] if heading else _statement(parts[0], work)
 
 
-def _whole(text: str, work: Work) -> Run:
-    text = text.strip()
-    if not 0 < len(text) < 200 or "$" in text or "box" in text:
-        return []
+def _whole(text: str) -> Run:
+    """A text that is nothing but an answer."""
     words = text.split()
-    prose = any(word.isalpha() and len(word) > 1 for word in words)
-    return [text] * (len(words) < 3 or (not prose and _kind(read(text, work)) != "text"))
+    prose = len(words) > 2 and any(word.isalpha() and len(word) > 1 for word in words)
+    return [] if prose or not words or len(text) > 200 or "$" in text or "\\boxed" in text else [text.strip()]
 
 
 def _last(text: str, work: Work) -> Run:
     """The last formula or number of a prose that asserts it, or the choice that it ends with."""
-    for _ in range(3):  # the number of a heading at the end is no answer
-        line = text.rstrip().rpartition("\n")[2]
-        if not line.lstrip("0123456789").startswith(".") or line.rstrip()[-1:] not in (":", "*"):
-            break
-        text = text[: text.rindex(line)]
     *_, cue, label = ["", "", *text[-80:].split()]
-    verb = max(text.rfind(verb, max(0, len(text) - 60)) for verb in (" is correct", " is the correct"))
-    correct = text[max(0, verb - 10) : max(0, verb)].rpartition(" ")[2]  # so (B) is correct
-    for choice in (label.strip("().*$") if cue.lower() in BEFORE_CHOICE else "", correct.strip("().*$")):
-        if choice in CHOICES:
-            return [choice]
-    base = max(0, len(text) - 20_000)
-    spans = _formulas(text[base:], work)
-    digit = max(map(text.rfind, "0123456789"))
-    if spans and base + spans[-1][1] > digit:
-        start, end = base + spans[-1][0], base + spans[-1][1]
-        run = _run(text[base:], spans)
-        *_, prose, factor = ["", "", *text[max(0, start - 40) : start].split()]
-        number = DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and factor
-        if len(run) == 1 and number and (prose.isalpha() or prose in ("", "=", "≈")) and text[start - 1] != "\n":
-            run = [factor + " " + run[0]]  # the area is 16 $\pi$
+    if cue.lower() in BEFORE_CHOICE and label.strip("().*$") in CHOICES:
+        return [label.strip("().*$")]
+    text = text[-20_000:]
+    spans, digit = _formulas(text, work), max(map(text.rfind, "0123456789"))
+    if spans and spans[-1][1] > digit:
+        (start, end, _), run = spans[-1], _run(text, spans)
+        factor = "".join(text[max(0, start - 40) : start].split(" ")[-2:-1])
+        if DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and "=" not in run[0]:
+            run = [(factor + " " + run[0]).strip(), *run[1:]]  # the area is 16 $\pi$
     elif digit >= 0:
         start, end, value = _number_in(text, digit + 1)
         run = [value] * bool(value)
     else:
         return []
-    before = text[max(0, start - 80) : start]
-    words = before.lower().split()[-3:]
-    doubtful = (
-        any(cue in before.lower().rpartition(", ")[2].rpartition(". ")[2] for cue in DOUBTS)
-        or text[end : end + 40].lstrip(" $.)*").lower().startswith(RETRACTED)
-        or any(cue in text[end : end + 400].lower() for cue in GAVE_UP)
-        or " ".join(words) in ("at least", "at most", "is at least", "is at most")
-        or BARRED.intersection(words)
-        or _denied(before)
-    )
-    return [] if doubtful else run
+    before, after = text[max(0, start - 80) : start], text[end : end + 400].lower()
+    doubted = any(cue in _clause(before) for cue in DOUBTS) or BARRED.intersection(before.lower().split()[-3:])
+    gave_up = after.lstrip(" $.)*").startswith(RETRACTED) or any(cue in after for cue in GAVE_UP)
+    return [] if doubted or gave_up or _denied(before) else run
 
 
-def _number_in(text: str, end: int) -> tuple[int, int, str]:
+def _number_in(text: str, end: int) -> Span:
     """The number that ends at `end`, as (start, end, value): its word and the words before it that are mathematics."""
     after = text[end : end + 40].split(" ")[0].split("\n")[0]
     line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
@@ -438,9 +380,7 @@ def _number_in(text: str, end: int) -> tuple[int, int, str]:
         run.insert(0, words.pop())
         if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
             words[-1] = "*"  # 4 x 5 = 20
-    while len(run) > 1 and run[0] in ("=", "+", "*", "/", "or"):
-        del run[0]
-    value = " ".join(run)
+    value = " ".join(run).lstrip("=+*/ ").removeprefix("or ")
     return end + len(after) - len(value), end, value.strip(" .,;:*!?#`\"'_")
 
 
@@ -461,16 +401,13 @@ def _commands(names: str) -> frozenset[str]:
 UNICODE = str.maketrans(
     {c: f"^{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
     | {c: f"_{{{i}}}" for i, c in enumerate("₀₁₂₃₄₅₆₇₈₉")}
-    | {c: str(i) for i, c in enumerate("０１２３４５６７８９")}
     | {c: "\\frac{{{}}}{{{}}}".format(*normalize("NFKC", c).split("⁄")) for c in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
     | {c: f" {token} " for token, cs in (
-        ("-", "−–—－"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "，、"), (".", "。"), ("(", "（"), (")", "）"),
-        (":", "：∶"), ("=", "＝"), ("%", "％"), ("...", "…")) for c in cs}
+        ("-", "−–—"), ("*", "×·⋅∗✕"), ("/", "÷⁄∕"), ("'", "′’"), (",", "、"), (".", "。"), (":", "∶")) for c in cs}
     | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
         "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
         "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
-    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "℃": "\\circ C"}
-    | dict.fromkeys("\u00a0\u2009\u202f\u200b“”", " ")
+    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "\u200b": " ", "“": " ", "”": " "}
 )  # fmt: skip
 COMMANDS = _table("""
 \\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
@@ -489,8 +426,8 @@ GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa la
 omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
-FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\max": max, "\\min": min, "\\bmod": mod}
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS.keys() | {"\\sqrt", "\\pi", "\\or", "\\and"}}
+FOLDS = _commands("gcd lcm max min bmod")
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS | {"\\sqrt", "\\pi", "\\or", "\\and"}}
 WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
@@ -501,11 +438,10 @@ hour hour hr h; day day; week week; month month; year year; degree degree deg; r
 % percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
 mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
 cal cal; kcal kcal""")
-LITTLE = frozenset("an the no yes of per old is are for lbs rpm sq cu with all any each if when".split())
-KNOWN, CLOCK = UNITS.keys() | LITTLE, ("am", "pm")
-RAISED = dict.fromkeys('"st "nd "rd "th'.split(), ()) | {"\\circ": ("\\circ",), "'": ("'",)}
+KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any each if when".split())
+CLOCK = ("am", "pm")
 # \1 is a comma within a number, if digits follow.
-REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("{}", " "))
+REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("\1 ", "\1"), ("\\,", " "), ("{}", " "))
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -513,76 +449,37 @@ def scan(text: str, grouped: bool = True) -> list[str]:
 
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
     if not text.isascii():
-        text = text.translate(UNICODE).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
-    for old, new in REWRITTEN:
-        text = text.replace(old, new)
+        text = normalize("NFKC", text.translate(UNICODE)).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
     if grouped and ",\\," in text and not any(c in text for c in "([{"):
         text = text.replace(",\\,", ",")
+    for old, new in REWRITTEN:
+        text = text.replace(old, new)
     out: list[str] = []
     modes: list[bool] = []  # of the open braces: whether they hold text
-    s, i, end, brackets, loose = text + "\0\0\0\0", 0, len(text), 0, 0
-    while i < end:
+    s, i, brackets = text + "\0\0\0\0", 0, 0
+    while i < len(text):
         c = s[i]
         if c in SPACES:
             i += 1
         elif c in DIGITS or (c == "." and s[i + 1] in DIGITS):
-            token, i, loose = _number(s, i, grouped and not brackets, loose)
-            token = "0" + token if c == "." else token
-            split = len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal()
-            out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
+            i = _number(s, i, out, "\1, " if grouped and not brackets else "\1")
         elif c == "\\":
             i = _command(s, i + 1, out, modes)
         elif c.isalpha():
-            start = i
-            while s[i].isalpha():
-                i += 1
-            _word(s, start, i, out, modes)
-        elif c in "{}":
-            in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
-            if c == "{":
-                modes.append(in_text)
-            out += [c] * (not in_text)
-            i += 1
-            if c == "}" and out[-4:-2] == ["^", "{"] and out[-2] in RAISED:
-                out[-4:] = RAISED[out[-2]]
+            i = _word(s, i, out, bool(modes) and modes[-1])
         else:
             sign = next((sign for sign in ("<=", ">=", "!=", "=>", "...", "**") if s.startswith(sign, i)), c)
-            if sign == "!=" and s[i - 1] in DIGITS:  # 3!=6
-                sign = c
-            brackets += (c in "([") - (c in ")]")
-            if out[-1:] == ["U"] and c in "([" and out[-2:-1] in ([")"], ["]"]):
-                out[-1] = "\\cup"
-            out.append({"**": "^", "\1": ","}.get(sign, sign))
+            sign = c if sign == "!=" and s[i - 1] in DIGITS else sign  # 3!=6
             i += len(sign)
+            brackets += (c in "([") - (c in ")]")
+            in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
+            modes += [in_text] * (c == "{")
+            if c in "([" and out[-1:] == ["U"] and out[-2:-1] in ([")"], ["]"]):
+                out[-1] = "\\cup"
+            out += [{"**": "^", "\1": ","}.get(sign, sign)] * (not in_text)
     while out and out[-1] == ".":
         out.pop()
     return out
-
-
-def _number(s: str, i: int, group: bool, loose: int) -> tuple[str, int, int]:
-    """The number at `i`, the index after it, and the index up to which commas separate numbers."""
-    j = k = _digits(s, i)
-    token, parts = s[i:j], []
-    marks = ("\1 ", "\1", "\\,", *(", " if group else "")) if j > i >= loose else ()
-    while (mark := next((mark for mark in marks if s.startswith(mark, k)), "")) and s[k + len(mark)] in DIGITS:
-        start, k = k + len(mark), _digits(s, k + len(mark))
-        parts.append(s[start:k])
-    if token[:1] != "0" and j - i < 4 and all(len(part) == 3 for part in parts):
-        token, j = token + "".join(parts), k
-    loose = max(loose, k * (k > j))
-    if s[j] == "." and (s[j + 1] in DIGITS or s[j + 1 : j + 3] in ("\\o", "\\b", "\\d") or s[j + 1] == "("):
-        k = _digits(s, j + 1)
-        token, j = token + s[j:k], k
-        dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, j)), "")
-        token, j = token + "…" * bool(dots), j + len(dots)
-    elif s[j] == "." and s[j + 1] in " \0$}":
-        j += 1
-    if s[j] in "eE":  # 2e-1 is 2e - 1, but 2.5e-1 a number
-        k = j + 1 + (s[j + 1] in "+-")
-        if s[k] in DIGITS and (k == j + 1 or s[j] == "E" or "." in token or token == "1"):
-            end = _digits(s, k)
-            token, j = token + "E" + s[j + 1 : k].strip("+") + s[k:end], end
-    return token, j, loose
 
 
 def _digits(s: str, i: int) -> int:
@@ -591,68 +488,92 @@ def _digits(s: str, i: int) -> int:
     return i
 
 
+def _number(s: str, i: int, out: list[str], joins: str) -> int:
+    """Append the number at `i`, or several that commas separate; the index after it."""
+    end = _digits(s, i)
+    mark = s[end] if s[end] in joins and end > i else ""
+    while mark and s[end] == mark and s[end + 1] in DIGITS:
+        end = _digits(s, end + 1)
+    *parts, token = s[i:end].split(mark) if mark else [s[i:end]]
+    if parts and parts[0][0] != "0" and len(parts[0]) < 4 and all(len(part) == 3 for part in [*parts[1:], token]):
+        token = "".join([*parts, token])
+    elif mark == " ":
+        token = parts[0] if parts else token
+        end = i + len(token)
+    else:
+        out += [x for part in parts for x in (part, ",")]
+    if s[end] == "." and (s[end + 1] in DIGITS or s[end + 1 : end + 3] in ("\\o", "\\b", "\\d") or s[end + 1] == "("):
+        start, end = end, _digits(s, end + 1)
+        dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, end)), "")
+        token, end = (token or "0") + s[start:end] + "…" * bool(dots), end + len(dots)
+    elif s[end] == "." and s[end + 1] in " \0$}":
+        end += 1
+    start = end + 1 + (s[end + 1] in "+-")
+    if s[end] in "eE" and s[start] in DIGITS and (s[end + 1] in DIGITS or s[end] == "E" or "." in token or token == "1"):
+        last = _digits(s, start)  # 2e-1 is 2e - 1, but 2.5e-1 a number
+        token, end = token + "E" + s[end + 1 : last].strip("+"), last
+    split = len(token) > 1 and out[-1:] in (["\\frac"], ["\\binom"]) and token.isdecimal()
+    out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
+    return end
+
+
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
-    j = i
-    while s[j].isalpha() and s[j].isascii():
+    """Append the command whose name begins at `i`; the index after it."""
+    j = i + 1
+    while s[i].isalpha() and s[j].isalpha() and s[j].isascii():
         j += 1
-    j = max(j, i + 1)
     name = s[i:j]
     if name in SKIPPED:
         return j + (name in ("left", "right") and s[j] == ".")
     if name in DROPPED:
         return s.find("}", j, j + 40) + 1 or j
-    if name in TEXTS or name in ("begin", "end", "mathbb"):
-        k = j
-        while s[k] == " ":
-            k += 1
-        close = s.find("}", k, k + 20) if s[k] == "{" else k
-        inner = s[k + 1 : close] if close > k else s[k]
-        if name in ("begin", "end", "mathbb"):
-            j = max(j, close + 1)
-            if inner == "array" and s[j] == "{":
-                j = s.find("}", j, j + 40) + 1 or j
-            out.append("\\R" if inner == "R" else "\\" + name + ("" if inner in MATRICES else inner))
-        elif name in ("mathrm", "operatorname") and (inner in WORDS or inner in ("e", "i")):
-            out.append(WORDS.get(inner, inner))
-            j = max(j, close + 1)
-        elif s[k] == "{":
-            modes.append(True)
-            j = k + 1
-        return j
-    if name == "\\" and s[j] == "[":  # \\[4pt]
-        j = s.find("]", j, j + 12) + 1 or j
-    token = COMMANDS.get(name) or "\\" + name
-    if token in ("\\circ", "'") and out[-1:] == ["^"]:
-        out.pop()
-    out.append("\\pmod" if token == "\\bmod" and "\\equiv" in out else token)
+    start = j + (s[j] == " ")
+    close = s.find("}", start, start + 20) if s[start] == "{" else start
+    inner = s[start + 1 : close] or s[start]
+    if name in ("begin", "end", "mathbb"):
+        j = max(j, close + 1)
+        if inner == "array" and s[j] == "{":
+            j = s.find("}", j, j + 40) + 1 or j
+        out.append("\\R" if inner == "R" else "\\" + name + inner * (inner not in MATRICES))
+    elif name in ("mathrm", "operatorname") and (inner in WORDS or inner in ("e", "i")):
+        out.append(WORDS.get(inner, inner))
+        j = max(j, close + 1)
+    elif name in TEXTS:
+        modes += [True] * (s[start] == "{")
+        j = start + (s[start] == "{")
+    else:
+        if name == "\\" and s[j] == "[":  # \\[4pt]
+            j = s.find("]", j, j + 12) + 1 or j
+        token = COMMANDS.get(name) or "\\" + name
+        out.append("\\pmod" if token == "\\bmod" and "\\equiv" in out else token)
     return j
 
 
-def _word(s: str, i: int, j: int, out: list[str], modes: list[bool]) -> None:
-    """Append the letters s[i:j]: a name, a word of text, a unit, or a product of letters."""
+def _word(s: str, i: int, out: list[str], prose: bool) -> int:
+    """Append the letters at `i`: a name, a word of text, a unit, or a product of letters; the index after them."""
+    j = i
+    while s[j].isalpha():
+        j += 1
     word = s[i:j]
     lower = word.lower()
     after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
-    if modes and modes[-1]:
+    if prose:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
-        unit = after_unit
-        number = out and not modes and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
-        if word in "msg" and number and (s[i - 1] == " " or "." in out[-1]):
-            rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
-            unit |= not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)
+        rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
+        measured = word in "msg" and out and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
+        spaced = measured and (s[i - 1] == " " or "." in out[-1])
+        unit = after_unit or (spaced and (not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)))
         out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif '"' + lower in RAISED and s[i - 1] in DIGITS:
-        return  # 18th
-    elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (lower in CLOCK and ":" in out):
+    elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (":" in out and lower in CLOCK):
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
-        head = word[:-1]
-        out.extend((WORDS[head], word[-1]) if head in WORDS else ('"' + lower,))
+        out += [WORDS[word[:-1]], word[-1]] if word[:-1] in WORDS else ['"' + lower]
     else:
-        out.extend(word)
+        out += word
+    return j
 
 
 # ----------------------------------------------------------------------------------------------------------- the values
@@ -1014,7 +935,15 @@ class Parser(Algebra):
     def powers(self) -> Node:
         node = self.deeper(self.atom)
         while mark := self.skip("^", "!", "\\circ", "%"):
-            if mark == "^":
+            raised = _flat([self.token]) if mark == "^" else ""
+            if raised in ("\\circ", "th", "'"):
+                mark = raised
+                self.next()
+            if mark == "th":
+                continue
+            if mark == "'":
+                node = node + mark if type(node) is str else node
+            elif mark == "^":
                 exponent = self.exponent()
                 node = self.make("^", node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
             elif mark == "!":
