@@ -415,7 +415,7 @@ COMMANDS = _table("""
 | lvert rvert vert mid middle; : colon; ( langle lparen; ) rangle rparen; [ lbrack; ] rbrack; \\{ lbrace; \\} rbrace;
 % %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
 \\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
-... ldots dots cdots dotsc""")
+... ldots dots cdots dotsc; "euro euro; "pound pound; "yen yen; "rupee rupee; "cent cent; "dollar $""")
 SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
 ( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
 underline overrightarrow underbrace nolimits mathop _""".split()) | {" ", "\n", "\t"}  # fmt: skip
@@ -426,8 +426,7 @@ GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa la
 omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
-FOLDS = _commands("gcd lcm max min bmod")
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | FOLDS | {"\\sqrt", "\\pi", "\\or", "\\and"}}
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | _commands("gcd lcm max min") | {"\\sqrt", "\\pi", "\\or", "\\and"}}
 WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
@@ -582,18 +581,13 @@ KINDS = frozenset("text list set seq rel given union without matrix quantity rat
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
+# What is worked out of rationals: counts, of whole numbers up to MAX_WHOLE, and folds, of several numbers.
 COUNTS = {"!": math.factorial, "!!": lambda n: math.prod(range(n, 0, -2)), "\\binom": math.comb}
-WHOLE = COUNTS | {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\bmod": mod}  # of whole numbers only
-EXACT: dict[str, Callable] = WHOLE | {  # what is worked out of rationals
-    "+": lambda *terms: sum(terms),
-    "*": lambda *factors: math.prod(factors),
-    "^": lambda base, exponent: base**exponent if exponent > 0 else Fraction(base) ** exponent,
-    "abs": abs,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "\\max": max,
-    "\\min": min,
-}
+FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\bmod": mod, "\\max": max, "\\min": min}
+EXACT: dict[str, Callable] = COUNTS | FOLDS | {
+    "+": lambda *terms: sum(terms), "*": lambda *factors: math.prod(factors), "abs": abs, "floor": math.floor,
+    "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n,
+}  # fmt: skip
 
 
 def _kind(node: Node) -> str:
@@ -629,9 +623,17 @@ class Algebra:
         self.work = work
 
     def make(self, op: str, *parts: Node) -> Node:
+        """The node of an operation; a product may also be of numbers and a matrix, or of a sign and infinity."""
+        if op == "*":
+            parts = tuple(x for x in parts if x != 1) or (1,)
+            if _kind(parts[-1]) == "matrix":
+                return (*parts[-1][:2], *(self.make("*", *parts[:-1], x) for x in parts[-1][2:]))
+        if (len(parts) == 1 and op in ("+", "*")) or parts == (-1, INFINITY):
+            return parts[0] if len(parts) == 1 else (op, *parts)
         if op in EXACT and all(map(_rational, parts)):
-            _refuse(op in WHOLE and any(type(x) is not int for x in parts), f"{op} of what are no whole numbers")
             bits = sum(map(_bits, parts))
+            if op in COUNTS or (op in FOLDS and op[:2] != "\\m"):
+                _refuse(any(type(x) is not int for x in parts), f"{op} of what are no whole numbers")
             if op == "^":
                 _refuse(parts[0] == 0 and parts[1] <= 0, "division by zero")
                 bits = _bits(parts[0]) * abs(parts[1]) if type(parts[1]) is int else MAX_BITS
@@ -646,24 +648,8 @@ class Algebra:
         _refuse(wrong or op in FOLDS, "arithmetic with what is no number")
         return (op, *parts)
 
-    def plus(self, *terms: Node) -> Node:
-        return self.make("+", *terms) if len(terms) > 1 else terms[0]
-
-    def times(self, *factors: Node) -> Node:
-        """The product of expressions; or of a number and a matrix, or a sign and infinity."""
-        *others, last = [x for x in factors if x != 1] or [1]
-        if _kind(last) == "matrix":
-            return ("matrix", last[1], *(self.times(*others, x) for x in last[2:]))
-        return (
-            last
-            if not others
-            else ("*", -1, last)
-            if [*others, last] == [-1, INFINITY]
-            else self.make("*", *others, last)
-        )
-
     def over(self, above: Node, below: Node) -> Node:
-        return self.times(above, self.make("^", below, -1))
+        return self.make("*", above, self.make("^", below, -1))
 
     def substitute(self, node: Node, values: dict[str, Node]) -> Node:
         self.work.spend(2)
@@ -677,7 +663,7 @@ class Algebra:
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 NO_UNITS = frozenset("""if is not no more less least most than about approximately when where for with mod modulo base
 nor but""".split())  # fmt: skip
-CURRENCIES = {"\\" + word: word for word in "euro pound yen rupee cent".split()} | {"\\$": "dollar"}
+MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -688,10 +674,9 @@ CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": 
 CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "vmatrix", "cases")}
 FENCES = {"||": "abs", "\\lfloor\\rfloor": "floor", "\\lceil\\rceil": "ceil"}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
-SET_WORDS = frozenset("all every any each the set of number numbers value values x real reals for".split())
+SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
 CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
 DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
-IS = frozenset('"is "are "equals "be :'.split())
 
 
 class Group:
@@ -754,11 +739,9 @@ def _plain(item: Item) -> str:
 class Parser(Algebra):
     """Reads the items of one answer: `Parser(work).members(items)` is their value, or raises Unread.
 
-    Lists, relations and unions are split at their signs, sums and products read by recursive descent:
-
     members  = relation {("," | ";" | "or" | "and") relation}     a member with +- is read once for each sign
     relation = side {("=" | "<" | "\\in" | ...) side}
-    side     = quantity {":" quantity} | quantity {("\\cup" | "\\setminus") quantity}
+    side     = quantity {(":" | "\\cup" | "\\setminus") quantity}
     quantity = words | sum [unit]
     sum      = ["-"] product {("+" | "-" | "\\pm") product}
     product  = powers {["*" | "/" | "\\bmod"] powers}
@@ -770,8 +753,7 @@ class Parser(Algebra):
     def __init__(self, work: Work, natural: bool = False):
         super().__init__(work)
         self.items: list[Item] = [""]
-        self.at = self.depth = 0
-        self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
+        self.at = self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
         self.angle = False  # in the argument of a function, where a degree is a number
         self.unit = ""  # of a sign of degree, percent or currency, or of a base
         self.natural = natural  # whether a logarithm without a base has the base e
@@ -793,16 +775,7 @@ class Parser(Algebra):
 
     def starts(self) -> bool:
         """Whether a factor starts here."""
-        token = self.token
-        return type(token) is Group or self.digit() or _named(token) or (token in ATOMS and token not in CURRENCIES)
-
-    def deeper(self, rule: Callable[[], Node]) -> Node:
-        self.depth += 1
-        self.work.spend(3)
-        _refuse(self.depth > MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
-        node = rule()
-        self.depth -= 1
-        return node
+        return type(self.token) is Group or self.digit() or _named(self.token) or self.token in ATOMS
 
     def whole(self, items: list[Item], rule: Callable[[], Node]) -> Node:
         """What a rule makes of all of these items."""
@@ -839,48 +812,37 @@ class Parser(Algebra):
         parts, signs = _split(items, RELATIONS)
         sides = [self.side(part) for part in parts]
         if signs == ["="] and _kind(sides[0]) == _kind(sides[1]) == "seq" and len(sides[0]) == len(sides[1]):
-            return ("list", ("=",), *(("rel", ("=",), *pair) for pair in zip(sides[0][2:], sides[1][2:], strict=True)))
+            return ("list", ("=",), *(("rel", ("=",), *pair) for pair in zip(sides[0][2:], sides[1][2:])))
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self, items: list[Item]) -> Node:
-        parts, _ = _split(items, (":",))
-        if len(parts) > 1:
-            *nodes, last = [self.side(part) for part in parts]
-            if len(nodes) == 1 and _kind(nodes[0]) == "text":  # a label
-                return last
-            last, *unit = last[1:] if _kind(last) == "quantity" else (last,)
-            clock = len(nodes) == 1 and len(_plain(parts[1][0])) == 2 and parts[1][0] < "60"  # a time of day
-            node = ("clock" if clock else "ratio", *nodes, last)
-            return ("quantity", node, *unit) if unit else node
-        (first, *parts), joints = _split(items, ("\\cup", "\\setminus"))
-        node = self.whole(first, self.quantity)
-        for joint, part in zip(joints, parts, strict=True):
-            node = ("without" if joint == "\\setminus" else "union", node, self.whole(part, self.quantity))
-        return node
+        parts, marks = _split(items, (":", "\\cup", "\\setminus"))
+        node, *others = [self.whole(part, self.quantity) for part in parts]
+        if ":" not in marks:
+            for mark, other in zip(marks, others):
+                node = ("without" if mark == "\\setminus" else "union", node, other)
+            return node
+        if len(others) == 1 and _kind(node) == "text":  # a label
+            return others[0]
+        unit = others[-1][2:] if _kind(others[-1]) == "quantity" else ()
+        clock = len(others) == 1 and len(_plain(parts[1][0])) == 2 and parts[1][0] < "60"  # a time of day
+        node = ("clock" if clock else "ratio", node, *others[:-1], others[-1][1] if unit else others[-1])
+        return ("quantity", node, *unit) if unit else node
 
     def quantity(self) -> Node:
         words = []
-        while _wording(self.token):
+        while _wording(self.token) and self.token not in MONEY:
             words.append(_wording(self.next()))
-        kinds = [word for word in words if word in SETS]
-        if kinds and SET_WORDS.issuperset(word for word in words if word != kinds[0]):
+        core = [word for word in words if word not in SET_WORDS]
+        if len(core) == 1 and core[0] in SETS:
             self.skip("x")  # for all real x
-            return SETS[kinds[0]]
+            return SETS[core[0]]
         if words:
             return ("text", _words(words) or "")
         self.unit = ""
-        node = self.sum()
+        node = self.make("+", self.sum())
         while _wording(self.token) in SCALES:
-            node = self.times(node, SCALES[_wording(self.next())])
-        unit = CURRENCIES[self.next()] if self.token in CURRENCIES else ""  # 77 euros
-        unit = self.named_unit() or unit or self.unit
-        self.unit = ""
-        if not unit or unit.startswith("unit"):
-            return node
-        self.make("+", node, 0)  # refuses a unit of what is no number
-        return ("quantity", node, (unit,))
-
-    def named_unit(self) -> str:
+            node = self.make("*", node, SCALES[_wording(self.next())])
         name = suffix = ""
         while (word := _wording(self.token)) or self.token == "'" or (name and self.token in ("^", "/", "*")):
             token = self.next()
@@ -894,7 +856,11 @@ class Parser(Algebra):
             else:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
                 name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
-        return "%" if name == "/cent" else name
+        unit, self.unit = "%" if name == "/cent" else name or self.unit, ""
+        if not unit or unit.startswith("unit"):
+            return node
+        self.make("+", node, 0)  # refuses a unit of what is no number
+        return ("quantity", node, (unit,))
 
     def sum(self) -> Node:
         terms: list[Node] = []
@@ -906,8 +872,8 @@ class Parser(Algebra):
                     negative ^= self.choice >> self.signs - 1 & 1
                 negative ^= sign in ("-", "\\mp")
             node = self.product()
-            terms.append(self.times(-1, node) if negative else node)
-        return self.plus(*terms)
+            terms.append(self.make("*", -1, node) if negative else node)
+        return self.make("+", *terms)
 
     def product(self) -> Node:
         factors = [self.powers()]
@@ -919,58 +885,54 @@ class Parser(Algebra):
                     factors.append(-1 if sign == "-" else 1)
                 node = self.powers()
                 if token == "\\bmod":
-                    factors = [self.make("\\bmod", self.times(*factors), node)]
+                    factors = [self.make("\\bmod", self.make("*", *factors), node)]
                 else:
                     factors.append(self.make("^", node, -1) if token == "/" else node)
             elif token == "\\pmod" or (type(token) is Group and token.items[:1] in (["\\bmod"], ["\\pmod"])):
                 self.next()
                 modulus = self.argument() if token == "\\pmod" else self.whole(token.items[1:], self.sum)
-                return ("congruent", self.make("\\bmod", self.times(*factors), modulus), modulus)
+                return ("congruent", self.make("\\bmod", self.make("*", *factors), modulus), modulus)
             elif self.starts():
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
             else:
-                return self.times(*factors)
+                return self.make("*", *factors)
 
     def powers(self) -> Node:
-        node = self.deeper(self.atom)
+        node = self.atom()
         while mark := self.skip("^", "!", "\\circ", "%"):
-            raised = _flat([self.token]) if mark == "^" else ""
-            if raised in ("\\circ", "th", "'"):
-                mark = raised
-                self.next()
-            if mark == "th":
-                continue
-            if mark == "'":
-                node = node + mark if type(node) is str else node
-            elif mark == "^":
+            if mark == "^" and _flat([self.token]) in ("\\circ", "'", "th"):
+                mark = _flat([self.next()])
+            if mark == "^":
                 exponent = self.exponent()
                 node = self.make("^", node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
             elif mark == "!":
                 node = self.make("!!" if self.skip("!") else "!", node)
                 _refuse(self.token == "!", "a factorial of a factorial")
             elif mark == "\\circ" and self.angle:
-                node = self.times(node, "\\pi", Fraction(1, 180))
-            else:
+                node = self.make("*", node, "\\pi", Fraction(1, 180))
+            elif mark in ("\\circ", "%"):
                 self.unit = "%" if mark == "%" else "fahrenheit" if self.skip("C", "F") == "F" else "degree"
                 _refuse(self.starts(), "an operation that is not known")  # 7 \circ 3
+            elif mark == "'" and type(node) is str:
+                node += mark
         return node
 
     def exponent(self) -> Node:
-        negative = self.skip("-")
-        node = self.argument()
+        negative, node = self.skip("-"), self.argument()
         if self.skip("^"):
-            node = self.make("^", node, self.deeper(self.exponent))
-        return self.times(-1, node) if negative else node
+            node = self.make("^", node, self.exponent())
+        return self.make("*", -1, node) if negative else node
 
     def argument(self) -> Node:
         """An argument, in braces or one token. A number ends there: the 2 of x^2\\\\frac12 begins no mixed number."""
-        return self.literal(self.next()) if self.digit() else self.deeper(self.atom)
+        return self.literal(self.next()) if self.digit() else self.atom()
 
     def subscript(self) -> str:
         return "_" + _flat([self.next()]) if self.skip("_") else ""
 
     def atom(self) -> Node:
+        self.work.spend(3)
         number, token = self.digit(), self.next()
         if type(token) is Group:
             return self.group(token.brackets, token.items)
@@ -983,6 +945,9 @@ class Parser(Algebra):
             while self.skip("'"):
                 name += "'"
             return name
+        if token in MONEY:
+            self.unit = _wording(token)
+            return self.atom()
         _refuse(token not in ATOMS, f"{token or 'the end'!r} is no mathematics here")
         return ATOMS[token](self, token)
 
@@ -995,11 +960,8 @@ class Parser(Algebra):
             outer = self.signs, self.choice
             node = self.members(items) if items else ("set",)
             self.signs, self.choice = outer
-            return (
-                node
-                if _kind(node) in ("rel", "R", "set")
-                else ("set", *(node[2:] if _kind(node) == "list" else [node]))
-            )
+            nodes = node[2:] if _kind(node) == "list" else (node,)
+            return node if _kind(node) in ("rel", "R", "set") else ("set", *nodes)
         parts, marks = _split(items, ("\\choose", "\\over"))
         if len(marks) == 1:
             above, below = (self.whole(part, self.sum) for part in parts)
@@ -1036,19 +998,12 @@ class Parser(Algebra):
             part = part.removesuffix(period)
         _refuse(period == "" or len(exponent) > 4, "a decimal that goes on, or an exponent of ten beyond the bound")
         value = int(whole + part) + (Fraction(int(period), 10 ** len(period) - 1) if period else 0)
-        return value if part == exponent == "" else self.times(value, Fraction(10) ** (int(exponent or 0) - len(part)))
-
-    def fraction(self, token: str) -> Node:
-        above, below = self.argument(), self.argument()
-        return self.over(above, below) if token == "\\frac" else self.make("\\binom", above, below)
+        shift = int(exponent or 0) - len(part)
+        return self.make("*", value, Fraction(10) ** shift) if shift else value
 
     def root(self, _: str) -> Node:
         degree = self.atom() if type(self.token) is Group and self.token.brackets == "[]" else 2
         return self.make("^", self.argument(), self.over(1, degree))
-
-    def price(self, token: str) -> Node:
-        self.unit = CURRENCIES[token]
-        return self.atom()
 
     def series(self, token: str) -> Node:
         start = self.skip("_") and self.atom()
@@ -1056,11 +1011,7 @@ class Parser(Algebra):
         fits = start and _assigns(start) and type(start[3]) is type(high) is int and high - start[3] <= 1000
         _refuse(not fits, "a sum or product over no range of whole numbers")
         terms = [self.substitute(node, {start[2]: n}) for n in range(start[3], high + 1)]
-        return self.plus(0, *terms) if token == "\\sum" else self.times(*terms)
-
-    def folded(self, token: str) -> Node:
-        node = self.atom()
-        return self.make(token, *node[NESTED.get(_kind(node), 2) :])
+        return self.make("+", 0, *terms) if token == "\\sum" else self.make("*", 1, *terms)
 
     def function(self, name: str) -> Node:
         base, exponent = 10 if name == "\\lg" or (name == "\\log" and not self.natural) else "e", 1
@@ -1068,7 +1019,7 @@ class Parser(Algebra):
             base, name = self.argument(), "\\log"
         if self.skip("^"):
             exponent = self.exponent()
-            if exponent == -1 and name[1:] in ("sin", "cos", "tan", "cot", "sec", "csc"):
+            if exponent == -1 and "\\arc" + name[1:] in FUNCTIONS:
                 name, exponent = "\\arc" + name[1:], 1
         outer, self.angle = self.angle, True
         factors = [self.atom() if type(self.token) is Group else self.powers()]
@@ -1077,8 +1028,8 @@ class Parser(Algebra):
                 break
             factors.append(self.powers())
         self.angle = outer
-        x = self.times(*factors)
-        if name in LOGARITHMS:
+        x = self.make("*", *factors)
+        if name in ("\\ln", "\\log", "\\lg"):
             node = self.make("\\ln", x) if base == "e" else self.over(self.make("\\ln", x), self.make("\\ln", base))
         else:
             node = self.substitute(DERIVED[name], {"x": x}) if name in DERIVED else self.make(name, x)
@@ -1097,24 +1048,22 @@ class Parser(Algebra):
         self.work.spend(3)
         _refuse(len(rows) > 6 or any(len(row) != len(rows) for row in rows), "a determinant of no small square")
         minors = [[row[:j] + row[j + 1 :] for row in rows[1:]] for j in range(len(rows))]
-        terms = [self.times((-1) ** j, x, self.determinant(minors[j])) for j, x in enumerate(rows[0])] if rows else [1]
-        return self.plus(*terms)
+        terms = [self.make("*", (-1) ** j, x, self.determinant(minors[j])) for j, x in enumerate(rows[0] if rows else [])]
+        return self.make("+", *terms) if rows else 1
+
+    def folded(self, token: str) -> Node:
+        node = self.atom()
+        return self.make(token, *node[NESTED.get(_kind(node), 2) :])
 
 
-LOGARITHMS = ("\\ln", "\\log", "\\lg")
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
-    "\\frac": Parser.fraction,
-    "\\binom": Parser.fraction,
-    "\\sqrt": Parser.root,
-    "\\sum": Parser.series,
-    "\\prod": Parser.series,
-    "\\emptyset": lambda parser, token: ("set",),
-    "\\R": lambda parser, token: ("R",),
+    "\\frac": lambda parser, _: parser.over(parser.argument(), parser.argument()),
+    "\\binom": lambda parser, token: parser.make(token, parser.argument(), parser.argument()),
+    "\\sqrt": Parser.root, "\\sum": Parser.series, "\\prod": Parser.series,
+    "\\emptyset": lambda parser, _: ("set",), "\\R": lambda parser, _: ("R",),
     **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
-    **dict.fromkeys(FUNCTIONS, Parser.function),
-    **dict.fromkeys(CURRENCIES, Parser.price),
-    **dict.fromkeys(FOLDS, Parser.folded),
-}
+    **dict.fromkeys(FUNCTIONS, Parser.function), **dict.fromkeys(FOLDS, Parser.folded),
+}  # fmt: skip
 # Functions in terms of others and of those before them.
 DERIVED: dict[str, Node] = {}
 for formula in _phrases(r"""
@@ -1154,13 +1103,14 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
     why = ""
     try:
         for items, condition in _readings(_nest(tokens)):
-            try:
-                node = Parser(work, natural).members(items)
-            except (Unread, ArithmeticError) as error:
-                why = why or str(error)
-            else:
-                if not why or _kind(node) != "text":
-                    return ("given", node, (condition,)) if condition else node
+            with suppress(ArithmeticError):
+                try:
+                    node = Parser(work, natural).members(items)
+                    if not why or _kind(node) != "text":
+                        return ("given", node, (condition,)) if condition else node
+                except Unread as error:
+                    why = why or str(error)
+            why = why or "undefined"
     except (Unread, RecursionError) as error:
         why = str(error)
     return ("text", "".join(tokens), why)
@@ -1176,7 +1126,7 @@ def _readings(items: list[Item]) -> Iterator[tuple[list[Item], str]]:
     condition = _flat([x for x in rest if not _wording(x)])
     if at:
         yield (items := items[:at]), condition
-    label = max((i + 1 for i, item in enumerate(items) if item in IS), default=0)
+    label = max((i + 1 for i, item in enumerate(items) if item in ('"is', '"are', '"equals', '"be', ":")), default=0)
     if label and _wording(items[0]) and DENIALS.isdisjoint(items[:label]):
         yield (items := items[label:]), condition
     for i, item in enumerate(items):
@@ -1193,9 +1143,9 @@ def _condition(items: list[Item]) -> tuple[int, list[Item]]:
     if not at and type(last) is Group and last.brackets == "()" and len(items) > 1 and items[-2] not in OPERATORS:
         at, rest = len(items) - 1, last.items  # 2^{n} (n > 0)
         at *= not {*CONDITIONS, *FLIPPED, "\\in", "!=", "~"}.isdisjoint(rest)
-    if not CONDITIONS.union(("&", "\\\\", "\\or")).isdisjoint(rest[1:]) or all(map(_wording, items[:at])):
-        return 0, []
-    if "," in rest and RELATIONS.isdisjoint(rest[len(rest) - rest[::-1].index(",") :]):
+    several = not CONDITIONS.union(("&", "\\\\", "\\or")).isdisjoint(rest[1:])
+    listed = "," in rest and RELATIONS.isdisjoint(_split(rest, (",",))[0][-1])
+    if several or listed or all(map(_wording, items[:at])):
         return 0, []
     return at - (items[at - 1] == ","), rest
 
@@ -1532,7 +1482,7 @@ class Judge(Algebra):
             return False
         percent = "%" in (unit, other) and unit != other
         factors = Fraction(1, 100 if unit else 1), Fraction(1, 100 if other else 1)
-        return self.match(x, y) or (percent and self.same(self.times(factors[0], x), self.times(factors[1], y)))
+        return self.match(x, y) or (percent and self.same(self.make("*", factors[0], x), self.make("*", factors[1], y)))
 
     def same_ratio(self, a: Node, b: Node) -> bool:
         """Up to scale, and a : b is a/b; but with a zero it is only itself."""
@@ -1540,7 +1490,7 @@ class Judge(Algebra):
         if len(left) != len(right) or any(map(_kind, left + right)):
             return False
         x, y = (left[0], right[0]) if 0 not in left + right else (1, 1)
-        return all(self.same(self.times(x, d), self.times(y, c)) for c, d in zip(left, right, strict=True))
+        return all(self.same(self.make("*", x, d), self.make("*", y, c)) for c, d in zip(left, right, strict=True))
 
     def same_solved(self, a: Node, b: Node) -> bool:
         if _kind(a) == "rel":
@@ -1593,16 +1543,16 @@ class Judge(Algebra):
         (head, f), (other, g) = a[2:], b[2:]
         if _defines(head) and _defines(other) and head[1] == other[1] and head[2] not in letters(g):
             return self.match(f, self.substitute(g, {other[2]: head[2]}))  # f(x) = x+1 is f(n) = n+1
-        scale = self.proportion(*(self.plus(x[2], self.times(-1, x[3])) for x in (a, b)))
+        scale = self.proportion(*(self.make("+", x[2], self.make("*", -1, x[3])) for x in (a, b)))
         return scale == (1 if signs == others else -1) if signs[0] in FLIPPED else scale != 0
 
     def proportion(self, f: Node, g: Node) -> int:
         """The sign of f / g where that is a constant: f(x) g(y) is g(x) f(y) for all x, y. Else 0."""
         elsewhere = {name: name + "\0" for name in letters(f) | letters(g)}
         f_y, g_y = self.substitute(f, elsewhere), self.substitute(g, elsewhere)
-        if not elsewhere or not self.same(self.times(f, g_y), self.times(f_y, g)):
+        if not elsewhere or not self.same(self.make("*", f, g_y), self.make("*", f_y, g)):
             return 0
-        values = (self.fine[self.times(f, g), number] for number in range(9))
+        values = (self.fine[self.make("*", f, g), number] for number in range(9))
         return next((1 if x[0] > 0 else -1 for x in values if not isinstance(x, Exception) and any(x)), 0)
 
     def same_region(self, a: Node, b: Node) -> bool:
