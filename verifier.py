@@ -49,7 +49,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
-from functools import cached_property, reduce
+from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
 from operator import ge, gt, le, lt, mod, ne
@@ -1153,7 +1153,6 @@ def _condition(items: list[Item]) -> tuple[int, list[Item]]:
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
 ZERO, ONE = Decimal(0), Decimal(1)
-Complex = tuple[Decimal, Decimal]
 SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
 
@@ -1194,7 +1193,7 @@ class Residues(dict):
 
 class Reals(dict):
     """The values of expressions at numbered points, in decimals of some digits; or why there is none. `draw` gives the
-    value of a letter at a point. Complex values appear only in constants, and where i stands."""
+    value of a letter at a point; i is one of them here: what agrees whatever it is agrees."""
 
     def __init__(self, digits: int, draw: Callable[[str, int], Decimal], work: Work):
         self.digits, self.draw, self.work = digits, draw, work
@@ -1202,89 +1201,68 @@ class Reals(dict):
         self.step = 1 + digits * digits // 40_000  # the work of a product
         self.long = 20 + digits + digits**3 // 60_000  # the work of a logarithm, exponential or power
         self.tiny = ONE.scaleb(12 - digits)
-        self["i"] = ZERO, ONE
 
-    def __missing__(self, key: tuple[Node, int]) -> Complex | Exception:
-        node, self.number = key
-        self.imaginary = not letters(node) or "i" in names(node)
+    def __missing__(self, key: tuple[Node, int]) -> Decimal | Exception:
         try:
             with localcontext(self.context):
-                self[key] = self.value(node)
+                self[key] = self.value(*key)
         except (Unread, ArithmeticError) as error:
             self[key] = error
         return self[key]
 
-    def close(self, a: Complex, b: Complex) -> bool:
+    def close(self, a: Decimal, b: Decimal) -> bool:
         """Whether two values agree, but for the last 20 digits of 70."""
         with localcontext(self.context):
-            bound = max(map(abs, a + b)).scaleb(-50 - (self.digits - 70) * 2 // 3)
-            return abs(a[0] - b[0]) <= bound and abs(a[1] - b[1]) <= bound
+            return abs(a - b) <= max(abs(a), abs(b)).scaleb(-50 - (self.digits - 70) * 2 // 3)
 
-    def value(self, node: Node) -> Complex:
+    def value(self, node: Node, point: int) -> Decimal:
         self.work.spend(self.step)
         if type(node) is str:
-            key = node if node in CONSTANTS else (self.number, node)
+            key = node, 0 if node in ("\\pi", "e") else point
             if key not in self:
                 self.work.spend(self.long)
-                x = 4 * self.arctan(ONE) if node == "\\pi" else ONE.exp() if node == "e" else self.draw(*key[::-1])
-                self[key] = x, ZERO
+                known = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}
+                self[key] = known[node]() if node in known else self.draw(node, point)
             return self[key]
         if _rational(node):
             self.work.spend(_bits(node) ** 2 // 600_000)
-            return Decimal(node.numerator) / node.denominator, ZERO
-        name, *parts = node
-        if name == "+":
-            return tuple(map(self.total, zip(*map(self.value, parts), strict=True)))
+            return Decimal(node.numerator) / node.denominator
+        name, x, *more = node[0], *(self.value(part, point) for part in node[1:])
         if name == "*":
-            return reduce(_product, map(self.value, parts))
-        x, y = self.value(parts[0])
+            return math.prod(more, start=x)
+        if name == "+":
+            sizes, total = [abs(x) for x in (x, *more) if x], sum(more, x)
+            _refuse(sizes and min(sizes) < max(sizes).scaleb(20 - self.digits), "a sum of terms too far apart")
+            return ZERO if sizes[1:] and abs(total) < max(sizes) * self.tiny else total
         if name == "^":
-            return self.power(x, y, *parts)
-        if name == "\\ln":
-            return self.ln(x, y)
-        if name == "abs":
-            return ((x * x + y * y).sqrt() if y else abs(x)), ZERO
-        _refuse(y, f"{name} of a complex number")
+            return self.power(x, more[0], node[2])
         if name in REAL:
-            return REAL[name](self, x), ZERO
-        return self.value(Algebra(self.work).make(name, *(int(self.rounded(self.value(part)[0])) for part in parts)))
+            return REAL[name](self, x)
+        wholes = [int(self.rounded(x)) for x in (x, *more)]
+        return self.value(Algebra(self.work).make(name, *wholes), point)
 
-    def total(self, terms: tuple[Decimal, ...]) -> Decimal:
-        sizes, total = [abs(x) for x in terms if x], sum(terms)
-        _refuse(sizes and min(sizes) < max(sizes).scaleb(20 - self.digits), "a sum of terms too far apart")
-        return ZERO if sizes[1:] and abs(total) < max(sizes) * self.tiny else total
-
-    def power(self, x: Decimal, y: Decimal, base: Node, exponent: Node) -> Complex:
-        u, v = self.value(exponent)
-        if not x and not y:
-            _refuse(u <= 0, "division by zero")
-            return ZERO, ZERO
+    def power(self, x: Decimal, y: Decimal, exponent: Node) -> Decimal:
+        _refuse(not x and y <= 0, "division by zero")
         p, q = (exponent.numerator, exponent.denominator) if type(exponent) is Fraction else (0, 0)
-        if not q and abs(u) < 10**9 and u == u.to_integral_value():
-            p, q = int(u), 1
+        if not q and abs(y) < 10**9 and y == y.to_integral_value():
+            p, q = int(y), 1
         self.work.spend(self.step * (20 + 4 * p.bit_length()) + 2 * self.long * (q not in (1, 2)))
-        if not y and not v and (x > 0 or q % 2):  # a negative number has a real odd root: (-8)^{1/3} = -2
-            if q == 2:  # faster than sqrt()
-                shift = self.digits - x.adjusted() // 2
-                size = Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
-            else:
-                size = abs(x) ** (p if q == 1 else u)
-            return (-size if x < 0 and p % 2 else size), ZERO
-        size, angle = _product((u, v), (ONE, ZERO) if base == "e" else self.ln(x, y))
-        return _product((size.exp(), ZERO), (self.sine(angle, 1), self.sine(angle)) if angle else (ONE, ZERO))
+        _refuse(x < 0 and q % 2 == 0, "no real value")  # but a negative number has a real odd root: (-8)^{1/3} = -2
+        if q == 2:  # faster than sqrt()
+            shift = self.digits - x.adjusted() // 2
+            return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
+        size = abs(x) ** (p if q == 1 else y)
+        return -size if x < 0 and p % 2 else size
 
-    def ln(self, x: Decimal, y: Decimal) -> Complex:
+    def ln(self, x: Decimal) -> Decimal:
         self.work.spend(self.long)
-        if x > 0 and not y:
-            return x.ln(), ZERO
-        _refuse(not self.imaginary or not (x or y), "no real value, or the logarithm of 0")
-        quarter = (self.value("\\pi")[0] / 2).copy_sign(y)
-        return (x * x + y * y).ln() / 2, self.arctan(y / x) + (2 * quarter if x < 0 else 0) if x else quarter
+        _refuse(x <= 0, "no real value")
+        return x.ln()
 
     def sine(self, x: Decimal, quarters: int = 0) -> Decimal:
         """The sine of x, a quarter of a turn further its cosine."""
         _refuse(abs(x) > 10**6, "an angle beyond a million")
-        pi = self.value("\\pi")[0]
+        pi = self.value("\\pi", 0)
         x += quarters * pi / 2
         total = self.series(x - (x / (2 * pi)).to_integral_value() * 2 * pi, True)
         return ZERO if abs(total) < self.tiny else total
@@ -1316,17 +1294,10 @@ class Reals(dict):
 
 
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
-    "\\sin": Reals.sine,
-    "\\cos": lambda reals, x: reals.sine(x, 1),
-    "\\arctan": Reals.arctan,
-    "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
+    "\\ln": Reals.ln, "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1), "\\arctan": Reals.arctan,
+    "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
     "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
-}
-
-
-def _product(x: Complex, y: Complex) -> Complex:
-    (a, b), (c, d) = x, y
-    return (a * c - b * d, a * d + b * c) if b or d else (a * c, ZERO)
+}  # fmt: skip
 
 
 def _width(node: Node) -> int:
@@ -1553,7 +1524,7 @@ class Judge(Algebra):
         if not elsewhere or not self.same(self.make("*", f, g_y), self.make("*", f_y, g)):
             return 0
         values = (self.fine[self.make("*", f, g), number] for number in range(9))
-        return next((1 if x[0] > 0 else -1 for x in values if not isinstance(x, Exception) and any(x)), 0)
+        return next((1 if x > 0 else -1 for x in values if not isinstance(x, Exception) and x), 0)
 
     def same_region(self, a: Node, b: Node) -> bool:
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
@@ -1628,11 +1599,11 @@ class Judge(Algebra):
         if _kind(node) or names(node) - {"\\pi", "e"} or _width(node) > MAX_WIDTH:
             return None
         found = self.fine[node, 0]
-        return None if isinstance(found, Exception) or found[1] else float(found[0])
+        return None if isinstance(found, Exception) else float(found)
 
     def agree(self, a: Node, b: Node) -> bool:
         """Whether two expressions agree wherever both have a value. Raises Unread of too few points."""
-        found = letters(a) | letters(b)
+        found = (names(a) | names(b)) - {"\\pi", "e"}
         stepped = not {"floor", "ceil"}.isdisjoint(_texts((a, b)))
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
