@@ -2,8 +2,8 @@
 """Is this answer right? The final answer of a response, read as mathematics and compared with the gold answer.
 
 Four steps, in the order of this file: find the final answer in a response (`extract_answer`), cut it into tokens
-(`scan`), build a value by recursive descent (`parse`), compare two values (`judge`). Nothing is ever evaluated as a
-program. `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
+(`scan`), build a value (`parse`), compare two values (`judge`). Nothing is ever evaluated as a program.
+`python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
 
 Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals, radicals, pi, e, i, powers,
 factorials, binomials, functions, finite sums and products, gcd, remainders and congruences; expressions in variables;
@@ -20,7 +20,7 @@ Equality of two expressions is decided the cheapest way that settles it:
      with 70 and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100}; sums of terms
      too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality. With variables
      they have to agree wherever both are real, at two or more of nine points of several sizes and signs, some of them
-     whole; analytic expressions that differ pass with probability 0 up to rounding.
+     whole; analytic expressions that differ pass with probability 0 up to rounding. i is a variable here.
   4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
      points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
      where the difference has a period of at most 16; a difference that is rarer passes.
@@ -75,13 +75,13 @@ class Unread(Exception):
     """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
 
 
+class Spent(Exception):
+    """The work of a call is used up."""
+
+
 def _refuse(when: object, why: str) -> None:
     if when:
         raise Unread(why)
-
-
-class Spent(Exception):
-    """The work of a call is used up."""
 
 
 class Work:
@@ -104,11 +104,11 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
     work = work or Work()
     try:
         run = _final(response, work)
-        joined = len(run) > 1 and _kind(read(gold, work)) in ("list", "set")
+        if len(run) > 1 and _kind(read(gold, work)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
+            return True
+        return bool(run) and judge(run[-1], gold, work, directed=True)[0]
     except Spent:
         return False
-    asked = joined and judge(" , ".join(run), gold, work)[0]
-    return asked or (bool(run) and judge(run[-1], gold, work, directed=True)[0])
 
 
 def extract_answer(response: str) -> str | None:
@@ -117,10 +117,8 @@ def extract_answer(response: str) -> str | None:
     In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
     follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
     last formula or number, whichever comes later. Linear in the length of the response; never raises."""
-    try:
+    with suppress(Spent):
         return [None, *_final(response, Work())][-1] if isinstance(response, str) else None
-    except Spent:
-        return None
 
 
 def equivalent(a: str, b: str) -> bool:
@@ -137,13 +135,13 @@ def _phrases(lines: str) -> tuple[str, ...]:
 
 ENDS = "</s> <eos> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|> <|return|>".split()
 BLANKS = _phrases(r"\textasciitilde|\textbackslash|\overset|\square|\quad|\qquad|\phantom|\underline")
-RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake|was wrong
-was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
+RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
+was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
 this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
-DENIED = ("n't", "n’t", "no", "never", "neither", "unsure", "whether")  # one is in whatever denies a value
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = _phrases("not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think|not think")
+UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
+do not think""")
 GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
 unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
 DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
@@ -162,53 +160,62 @@ VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
 
 def _final(response: str, work: Work) -> Run:
     text = response.rstrip()
-    if text[-1:] == ">":
-        for token in ENDS:
+    if "<" in text:  # without end-of-text tokens, boxes as tokens, and what is only thought
+        for token in ENDS if text[-1] == ">" else ():
             text = text.replace(token, " ")
-    if "<" in text:  # boxes as tokens, and what is only thought
         text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
         text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     boxes = _boxes(text, work)
-    if boxes is None:
-        return []
     if boxes:
         start, end, _ = boxes[-1]
         if not text[end : end + 80].lstrip(" $.,)]*\n\\").lower().removeprefix("but ").startswith(RETRACTED):
             return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
         return _marked(text[end:], work)
-    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$$") if "\\" in text or "$" in text else ():
+    if boxes is None:
+        return []
+    for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
         text = text.replace(delimiter, "$")
-    return _marked(text, work) or _bold(text, work) or _whole(text) or _last(text, work)
+    text = text.replace("$$", "$")
+    if run := _marked(text, work):
+        return run
+    _, *parts = text.rsplit("**", 2)  # the last bold text, unless it is a heading or something is worked out after it
+    if len(parts) > 1 and not (parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1])):
+        return _statement(parts[0], work)
+    words = text.split()
+    prose = len(words) > 2 and any(word.isalpha() and len(word) > 1 for word in words)
+    if words and not prose and len(text) < 200 and "$" not in text and "\\boxed" not in text:
+        return [text.strip()]  # nothing but an answer
+    return _last(text, work)
 
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
     """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
     found: list[Span] = []
     at = len(text)
-    text = text.replace("\\fbox", "\\boxed") if "\\fbox" in text else text
-    while len(found) < MAX_MEMBERS and (at := text.rfind("\\boxed", 0, at)) >= 0:
+    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
         work.spend(1)
-        start = at + 6
-        while text[start : start + 1].isspace():
-            start += 1
-        end = _closing(text, start, work) if text[start : start + 1] == "{" else 0
-        if end < 0:
-            return found or None
-        if end:
+        head, start = (at - 1, at + 5) if text.startswith("\\boxed", at - 1) else (at - 2, at + 3)
+        if not text.startswith(("\\boxed", "\\fbox"), head):
+            continue
+        start += len(text[start : start + 40]) - len(text[start : start + 40].lstrip())
+        if text[start : start + 1] == "{":
+            end = _closing(text, start, work)
+            if end < 0:
+                return found or None
             content = text[start + 1 : end - 1].strip()
         else:
             content = (text[start : start + 400].replace("$", " ").split() or [""])[0].rstrip(".,;")
             end = start + len(content)
-        if found and not at < end <= found[0][0] <= end + 40:
+        if found and not head < end <= found[0][0] <= end + 40:
             break  # around the one found, or apart from it
         shown = content
         for blank in BLANKS if "\\" in content and "\\{" not in content else ():
             shown = shown.replace(blank, "")
         if shown.strip("{} $?.~_"):
-            lead = text[max(0, at - 4) : at].replace("= - ", "=-")
+            lead = text[max(0, head - 4) : head].replace("= - ", "=-")
             if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
-            found.insert(0, (at, end, content))
+            found.insert(0, (head, end, content))
     return found
 
 
@@ -237,10 +244,9 @@ def _run(text: str, spans: list[Span]) -> Run:
     """The last of some spans and those that are joined to it."""
     run, joints = [spans[-1][2]], set()
     for before, after in reversed([*pairwise(spans)]):
-        joint = _joint(text[before[1] : after[0]])
-        if not joint:
+        joints.add(_joint(text[before[1] : after[0]]))
+        if "" in joints:
             break
-        joints.add(joint)
         run.insert(0, before[2])
     return [" or ".join(run)] if "or" in joints else run
 
@@ -275,7 +281,7 @@ def _clause(before: str) -> str:
 
 def _denied(before: str) -> bool:
     """Whether the words right before a value say that it is not the answer, or not known to be."""
-    if not any(cue in before for cue in DENIED):
+    if "n" not in before or not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "uns", "whe")):
         return False
     clause = _clause(before)
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
@@ -286,15 +292,14 @@ def _denied(before: str) -> bool:
 def _marked(text: str, work: Work) -> Run:
     """The value after the last marker that has one. A last statement that is cut off is passed over."""
     lowered = text.lower()
-    if len(lowered) != len(text):  # the few letters that change length would shift what is found
-        lowered = text
+    lowered = lowered if len(lowered) == len(text) else text  # a few letters change length
     starts = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
     at = len(lowered)
     while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
         start = at + 6 + lowered.startswith("s", at + 6)
         if lowered[start : start + 20].lstrip(" *_").startswith(AFTER_ANSWER) or text.endswith(("inal ", "<"), 0, at):
-            clause = _clause(lowered[max(0, at - 30) : at])
+            clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
             starts += [start] * (not any(cue in clause for cue in DOUBTS))
     for start in sorted(starts, reverse=True):
         run = _statement(text[start : start + 4000], work)
@@ -322,26 +327,12 @@ def _statement(text: str, work: Work) -> Run:
         apart = (i for i, (x, y) in enumerate(pairwise(formulas), 1) if not _joint(text[x[1] : y[0]]))
         return _run(text, formulas[: next(apart, None)])
     line = line.strip(" .*_`\"'。\t\r")
-    words = line.split(None, 2)
-    first = words[0].strip("().,:;*，") if words else ""
-    if first in CHOICES and words[0][-1] in ".,:;)，" and len(words) > 1 and len(words[1]) > 1 and words[1].islower():
-        return [line if words[1] in ("or", "and") else first]  # B, for ...
+    mark, *reason = line.split(None, 2) or [""]
+    first = mark.strip("().,:;*，")
+    if first in CHOICES and mark[-1] in ".,:;)，" and reason and len(reason[0]) > 1 and reason[0].islower():
+        return [line if reason[0] in ("or", "and") else first]  # B, for ...
     bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
-    return [] if not words else [line] if bare else _last(line, work)
-
-
-def _bold(text: str, work: Work) -> Run:
-    """The last bold text, unless it is a heading: then a colon ends it, or something is worked out after it."""
-    _, *parts = text.rsplit("**", 2)
-    heading = len(parts) < 2 or parts[0].strip().endswith(":") or any(c.isdigit() or c == "$" for c in parts[1])
-    return [] if heading else _statement(parts[0], work)
-
-
-def _whole(text: str) -> Run:
-    """A text that is nothing but an answer."""
-    words = text.split()
-    prose = len(words) > 2 and any(word.isalpha() and len(word) > 1 for word in words)
-    return [] if prose or not words or len(text) > 200 or "$" in text or "\\boxed" in text else [text.strip()]
+    return ([line] if bare else _last(line, work)) if mark else []
 
 
 def _last(text: str, work: Work) -> Run:
@@ -1428,7 +1419,11 @@ class Judge(Algebra):
                 return self.same_region(a, b)
         if kind == other == "rel":
             return self.same_relation(a, b)
-        return next((compare(self, a, b) for name, compare in COMPARISONS.items() if name in kinds), False)
+        if "rel" in kinds:
+            return self.same_solved(a, b)
+        if "list" in kinds or "set" in kinds:
+            return self.same_members(a, b)
+        return self.same_quantity(a, b) if "quantity" in kinds else "ratio" in kinds and self.same_ratio(a, b)
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
@@ -1514,35 +1509,29 @@ class Judge(Algebra):
         (head, f), (other, g) = a[2:], b[2:]
         if _defines(head) and _defines(other) and head[1] == other[1] and head[2] not in letters(g):
             return self.match(f, self.substitute(g, {other[2]: head[2]}))  # f(x) = x+1 is f(n) = n+1
-        scale = self.proportion(*(self.make("+", x[2], self.make("*", -1, x[3])) for x in (a, b)))
-        return scale == (1 if signs == others else -1) if signs[0] in FLIPPED else scale != 0
-
-    def proportion(self, f: Node, g: Node) -> int:
-        """The sign of f / g where that is a constant: f(x) g(y) is g(x) f(y) for all x, y. Else 0."""
-        elsewhere = {name: name + "\0" for name in letters(f) | letters(g)}
-        f_y, g_y = self.substitute(f, elsewhere), self.substitute(g, elsewhere)
-        if not elsewhere or not self.same(self.make("*", f, g_y), self.make("*", f_y, g)):
-            return 0
+        f, g = (self.make("+", left, self.make("*", -1, right)) for left, right in ((head, f), (other, g)))
+        there = {name: name + "\0" for name in letters(f) | letters(g)}  # f / g is constant if f(x) g(y) is g(x) f(y)
+        crossed = (self.make("*", x, self.substitute(y, there)) for x, y in ((f, g), (g, f)))
+        if not there or not self.same(*crossed):
+            return False
         values = (self.fine[self.make("*", f, g), number] for number in range(9))
-        return next((1 if x > 0 else -1 for x in values if not isinstance(x, Exception) and x), 0)
+        scale = next((x > 0 for x in values if not isinstance(x, Exception) and x), None)
+        return scale is not None and (signs[0] not in FLIPPED or scale == (signs == others))
 
     def same_region(self, a: Node, b: Node) -> bool:
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
 
         The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
-        sizes = [(self.size(node), node) for node in {*_leaves(a), *_leaves(b)}]
-        finite = [(size, node) for size, node in sizes if size is not None and not math.isinf(size)]
-        ends: list[tuple[float, Node]] = []
-        self.cells = dict(INFINITIES)
-        for size, node in sorted(finite, key=lambda end: end[0]):
-            self.work.spend(4)
-            near = [i for i in range(max(0, len(ends) - 3), len(ends)) if math.isclose(ends[i][0], size, rel_tol=1e-12)]
-            at = next((i for i in near if self.same(ends[i][1], node)), len(ends))
-            ends += [(size, node)] * (at == len(ends))
+        sizes = {node: size for node in {*_leaves(a), *_leaves(b)} if (size := self.size(node)) is not None}
+        self.cells, self.said, ends = dict(INFINITIES), set(), []
+        for node in sorted(sizes.keys() - INFINITIES.keys(), key=sizes.get):
+            self.work.spend(4 + len(ends) // 4)
+            near = (i for i, end in enumerate(ends) if math.isclose(sizes[end], sizes[node], rel_tol=1e-12))
+            at = next((i for i in near if self.same(ends[i], node)), len(ends))
+            ends += [node] * (at == len(ends))
             self.cells[node] = 2 * at + 1
-        one, other = _letter(a), _letter(b)
-        same = [self.inside(cell, a) == self.inside(cell, b) for cell in range(2 * len(ends) + 1)]
-        return all(same) and (one == other or not one or not other)
+        alike = [self.inside(cell, a) == self.inside(cell, b) for cell in range(2 * len(ends) + 1)]
+        return all(alike) and len(self.said) < 2
 
     def inside(self, cell: int, node: Node) -> bool:
         """Whether a cell of the line belongs to a set of reals."""
@@ -1558,11 +1547,12 @@ class Judge(Algebra):
             _refuse(low > high, "an empty interval")
             return HOLDS[opener](low, cell) and HOLDS[closer](cell, high)
         if kind == "rel":
-            letter, held = _letter(node), []
+            letter, held = next((x for x in parts if type(x) is str and x not in CONSTANTS), ""), []
+            self.said.add(letter)
             for left, sign, right in zip(parts, node[1], parts[1:]):
                 if left != letter:
                     left, sign, right = right, FLIPPED.get(sign, sign), left
-                _refuse(left != letter or not letter or sign not in (*HOLDS, "\\in"), "no inequality in one letter")
+                _refuse(left != letter or sign not in (*HOLDS, "\\in"), "no inequality in one letter")
                 held.append(self.inside(cell, right) if sign == "\\in" else HOLDS[sign](cell, self.cells[right]))
             return all(held)
         if kind == "without":
@@ -1635,15 +1625,6 @@ class Judge(Algebra):
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
 
 
-COMPARISONS = {
-    "rel": Judge.same_solved,
-    "list": Judge.same_members,
-    "set": Judge.same_members,
-    "quantity": Judge.same_quantity,
-    "ratio": Judge.same_ratio,
-}
-
-
 def _texts(node: Node) -> set[str]:
     return {node} if type(node) is str else set().union(*map(_texts, node)) if type(node) is tuple else set()
 
@@ -1654,16 +1635,6 @@ def _leaves(node: Node) -> Iterator[Node]:
         yield node
     for part in node[NESTED[kind] :] if kind in NESTED else ():
         yield from _leaves(part)
-
-
-def _letter(node: Node) -> str:
-    """The letter that a set of reals is said of, or "". Raises Unread of several."""
-    kind = _kind(node)
-    if kind == "rel":
-        return next((x for x in node[2:] if type(x) is str and x not in CONSTANTS), "")
-    found = {_letter(x) for x in node[NESTED[kind] :]} - {""} if kind in ("union", "without", "list") else set()
-    _refuse(len(found) > 1, "inequalities of several letters")
-    return max(found, default="")
 
 
 def _values(node: Node) -> list[Node]:
