@@ -104,7 +104,7 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
     work = work or Work()
     try:
         run = _final(response, work)
-        if len(run) > 1 and _kind(read(gold, work)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
+        if len(run) > 1 and _kind(read(gold)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
             return True
         return bool(run) and judge(run[-1], gold, work, directed=True)[0]
     except Spent:
@@ -432,6 +432,7 @@ KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th
 CLOCK = ("am", "pm")
 # \1 is a comma within a number, if digits follow.
 REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("\1 ", "\1"), ("\\,", " "), ("{}", " "))
+REWRITTEN += (("a.m", "am"), ("p.m", "pm"), ("A.M", "am"), ("P.M", "pm"))
 
 
 def scan(text: str, grouped: bool = True) -> list[str]:
@@ -568,7 +569,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
 
 # ----------------------------------------------------------------------------------------------------------- the values
 
-KINDS = frozenset("text list set seq rel given union without matrix quantity ratio clock congruent R".split())
+KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock congruent R".split())
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
@@ -667,6 +668,7 @@ FENCES = {"||": "abs", "\\lfloor\\rfloor": "floor", "\\lceil\\rceil": "ceil"}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
 SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
 CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
+BOUNDS = CONDITIONS | FLIPPED.keys() | {"\\in", "!=", "~"}
 DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
 
 
@@ -785,7 +787,7 @@ class Parser(Algebra):
         if len(groups) > 1 and "," in joints and all(map(_assigns, found)):  # m=1, n=5; m=6, n=2
             found = [self.members(group) for group in groups]
         if len(found) == 2 and joints == [","] and _bounds(found[1], found[0]):
-            return ("given", found[0], (_flat(parts[1]),))
+            del found[1]
         return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self, items: list[Item]) -> list[Node]:
@@ -1077,68 +1079,48 @@ def _bounds(node: Node, first: Node) -> bool:
     return bool(letters(node[2])) and letters(node[2]) <= letters(first[-1] if _kind(first) == "rel" else first)
 
 
-def read(text: str, work: Work | None = None) -> Node:
+def read(text: str) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
-    text = _bare(text)
-    if len(text) > MAX_LENGTH:
-        return ("text", text, f"longer than {MAX_LENGTH} characters")
-    try:
-        return parse(scan(text), work or Work())
-    except Spent as error:
-        return ("text", text, str(error))
+    return parse(scan(_bare(text)), Work())
 
 
 def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
     """The value of tokens as a tree; a text node with the reason where they have none. `natural` takes a logarithm
-    without a base to base e."""
+    without a base to base e. Never raises."""
     why = ""
     try:
-        for items, condition in _readings(_nest(tokens)):
-            with suppress(ArithmeticError):
-                try:
-                    node = Parser(work, natural).members(items)
-                    if not why or _kind(node) != "text":
-                        return ("given", node, (condition,)) if condition else node
-                except Unread as error:
-                    why = why or str(error)
-            why = why or "undefined"
-    except (Unread, RecursionError) as error:
+        for items in _readings(_nest(tokens)):
+            try:
+                node = Parser(work, natural).members(items)
+                if not why or _kind(node) != "text":
+                    return node
+            except (Unread, ArithmeticError) as error:
+                why = why or str(error)
+    except (Unread, RecursionError, Spent) as error:
         why = str(error)
     return ("text", "".join(tokens), why)
 
 
-def _readings(items: list[Item]) -> Iterator[tuple[list[Item], str]]:
-    """Some items, and the parts of them that may be the answer, each with the condition behind it: without what they
-    follow from, a condition, words before them, and sides that may be unreadable."""
-    yield items, ""
+def _readings(items: list[Item]) -> Iterator[list[Item]]:
+    """Some items, and the parts of them that may be the answer: without what they follow from, a condition behind them,
+    words before them, and sides that may be unreadable."""
+    yield items
     if "=>" in items:
-        yield (items := _split(items, ("=>",))[0][-1]), ""
-    at, rest = _condition(items)
-    condition = _flat([x for x in rest if not _wording(x)])
-    if at:
-        yield (items := items[:at]), condition
+        yield (items := _split(items, ("=>",))[0][-1])
+    at, last = next((i for i, item in enumerate(items) if item in CONDITIONS), 0), [*items, ""][-2 + (not items)]
+    if not at and type(last) is Group and last.brackets == "()" and not BOUNDS.isdisjoint(last.items):
+        at = len(items) - 1  # 2^{n} (n > 0)
+    value, condition = items[: at - (items[at - 1] == ",")] if at else [], items[at + 1 :]
+    if (SEPARATORS | CONDITIONS).isdisjoint(condition) and not all(map(_wording, value)) and value[-1] not in OPERATORS:
+        yield (items := value)
     label = max((i + 1 for i, item in enumerate(items) if item in ('"is', '"are', '"equals', '"be', ":")), default=0)
     if label and _wording(items[0]) and DENIALS.isdisjoint(items[:label]):
-        yield (items := items[label:]), condition
+        yield (items := items[label:])
     for i, item in enumerate(items):
         if item in SEPARATORS or item in FLIPPED:
             break
         if item in ("=", "~") and any(type(x) is Group or x[-1].isalpha() for x in items[:i]):
-            yield items[i + 1 :], condition
-
-
-def _condition(items: list[Item]) -> tuple[int, list[Item]]:
-    """Where a condition behind an answer begins, or 0, and its items: words, names and relations."""
-    at = next((i for i, item in enumerate(items) if item in CONDITIONS), 0)
-    rest, last = items[at + 1 :], items[-1] if items else ""
-    if not at and type(last) is Group and last.brackets == "()" and len(items) > 1 and items[-2] not in OPERATORS:
-        at, rest = len(items) - 1, last.items  # 2^{n} (n > 0)
-        at *= not {*CONDITIONS, *FLIPPED, "\\in", "!=", "~"}.isdisjoint(rest)
-    several = not CONDITIONS.union(("&", "\\\\", "\\or")).isdisjoint(rest[1:])
-    listed = "," in rest and RELATIONS.isdisjoint(_split(rest, (",",))[0][-1])
-    if several or listed or all(map(_wording, items[:at])):
-        return 0, []
-    return at - (items[at - 1] == ","), rest
+            yield items[i + 1 :]
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
@@ -1313,14 +1295,9 @@ RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 f
 def _bare(text: str) -> str:
     """An answer without its box, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
-        boxes = _boxes(text, Work())
-        text = boxes[-1][2] if boxes else ""
-    text = text.strip()
-    text = text if text.endswith("...") else text.rstrip(".。")
-    while len(text) > 2 and text[0] == text[-1] and text[0] in '_`*"':
-        text = text[1:-1].strip().rstrip(".")
-    for time in ("a.m", "p.m", "A.M", "P.M") if ".m" in text or ".M" in text else ():
-        text = text.replace(time + ".", time).replace(time, f"\\text{{ {time[0]}m}}")
+        text = (_boxes(text, Work()) or [(0, 0, "")])[-1][2]
+    text = text.strip(' \n\t\r_`*"')
+    text = text if text.endswith("...") else text.rstrip(' .。_`*"')
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
@@ -1402,9 +1379,6 @@ class Judge(Algebra):
         kinds = kind, other = _kind(a), _kind(b)
         if kinds == ("", ""):
             return self.same(a, b)
-        if "given" in kinds:
-            (x, *bound), (y, *limit) = (node[1:] if _kind(node) == "given" else (node,) for node in (a, b))
-            return (not bound or not limit or bound == limit) and self.match(x, y)
         if "text" in kinds and "rel" not in kinds:
             return kind == other and a[1] == b[1]
         if a == b:
