@@ -465,26 +465,25 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             brackets += (c in "([") - (c in ")]")
             in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
             modes += [in_text] * (c == "{")
-            if c in "([" and out[-1:] == ["U"] and out[-2:-1] in ([")"], ["]"]):
-                out[-1] = "\\cup"
             out += [{"**": "^", "\1": ","}.get(sign, sign)] * (not in_text)
-    while out and out[-1] == ".":
-        out.pop()
-    return out
+            if c in "([" and len(out) > 2 and out[-2] == "U" and out[-3] in (")", "]"):
+                out[-2] = "\\cup"
+    return out[: len(out) - (out[-1:] == ["."])]
 
 
-def _digits(s: str, i: int) -> int:
-    while s[i] in DIGITS:
+def _end(s: str, i: int, fits: Callable[[str], object]) -> int:
+    """The first index from `i` where no fitting character stands."""
+    while fits(s[i]):
         i += 1
     return i
 
 
 def _number(s: str, i: int, out: list[str], joins: str) -> int:
     """Append the number at `i`, or several that commas separate; the index after it."""
-    end = _digits(s, i)
+    end = _end(s, i, DIGITS.__contains__)
     mark = s[end] if s[end] in joins and end > i else ""
     while mark and s[end] == mark and s[end + 1] in DIGITS:
-        end = _digits(s, end + 1)
+        end = _end(s, end + 1, DIGITS.__contains__)
     *parts, token = s[i:end].split(mark) if mark else [s[i:end]]
     if parts and parts[0][0] != "0" and len(parts[0]) < 4 and all(len(part) == 3 for part in [*parts[1:], token]):
         token = "".join([*parts, token])
@@ -493,15 +492,15 @@ def _number(s: str, i: int, out: list[str], joins: str) -> int:
         end = i + len(token)
     else:
         out += [x for part in parts for x in (part, ",")]
-    if s[end] == "." and (s[end + 1] in DIGITS or s[end + 1 : end + 3] in ("\\o", "\\b", "\\d") or s[end + 1] == "("):
-        start, end = end, _digits(s, end + 1)
+    if s[end] == "." and (s[end + 1] in DIGITS or s.startswith(("\\o", "\\b", "\\d", "("), end + 1)):
+        start, end = end, _end(s, end + 1, DIGITS.__contains__)
         dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, end)), "")
         token, end = (token or "0") + s[start:end] + "…" * bool(dots), end + len(dots)
-    elif s[end] == "." and s[end + 1] in " \0$}":
-        end += 1
+    end += s[end] == "." and s[end + 1] in " \0$}"
     start = end + 1 + (s[end + 1] in "+-")
-    if s[end] in "eE" and s[start] in DIGITS and (s[end + 1] in DIGITS or s[end] == "E" or "." in token or token == "1"):
-        last = _digits(s, start)  # 2e-1 is 2e - 1, but 2.5e-1 a number
+    scientific = s[end + 1] in DIGITS or s[end] == "E" or "." in token or token == "1"  # 2e-1 is 2e - 1
+    if scientific and s[end] in "eE" and s[start] in DIGITS:
+        last = _end(s, start, DIGITS.__contains__)
         token, end = token + "E" + s[end + 1 : last].strip("+"), last
     split = len(token) > 1 and out[-1:] in (["\\frac"], ["\\binom"]) and token.isdecimal()
     out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
@@ -510,14 +509,13 @@ def _number(s: str, i: int, out: list[str], joins: str) -> int:
 
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     """Append the command whose name begins at `i`; the index after it."""
-    j = i + 1
-    while s[i].isalpha() and s[j].isalpha() and s[j].isascii():
-        j += 1
+    j = max(i + 1, _end(s, i, lambda c: c.isalpha() and c.isascii()))
     name = s[i:j]
     if name in SKIPPED:
         return j + (name in ("left", "right") and s[j] == ".")
-    if name in DROPPED:
-        return s.find("}", j, j + 40) + 1 or j
+    if name in DROPPED or (name == "\\" and s[j] == "["):  # \\[4pt]
+        out += ["\\\\"] * (name == "\\")
+        return s.find("}" if name in DROPPED else "]", j, j + 40) + 1 or j
     start = j + (s[j] == " ")
     close = s.find("}", start, start + 20) if s[start] == "{" else start
     inner = s[start + 1 : close] or s[start]
@@ -533,8 +531,6 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
         modes += [True] * (s[start] == "{")
         j = start + (s[start] == "{")
     else:
-        if name == "\\" and s[j] == "[":  # \\[4pt]
-            j = s.find("]", j, j + 12) + 1 or j
         token = COMMANDS.get(name) or "\\" + name
         out.append("\\pmod" if token == "\\bmod" and "\\equiv" in out else token)
     return j
@@ -542,11 +538,8 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
 
 def _word(s: str, i: int, out: list[str], prose: bool) -> int:
     """Append the letters at `i`: a name, a word of text, a unit, or a product of letters; the index after them."""
-    j = i
-    while s[j].isalpha():
-        j += 1
-    word = s[i:j]
-    lower = word.lower()
+    j = _end(s, i, str.isalpha)
+    word, lower = s[i:j], s[i:j].lower()
     after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
     if prose:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
@@ -558,7 +551,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
         out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif {lower, lower.removesuffix("s") if j - i > 2 else ""} & KNOWN or after_unit or (":" in out and lower in CLOCK):
+    elif lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or after_unit or (":" in out and lower in CLOCK):
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         out += [WORDS[word[:-1]], word[-1]] if word[:-1] in WORDS else ['"' + lower]
@@ -569,7 +562,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
 
 # ----------------------------------------------------------------------------------------------------------- the values
 
-KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock congruent R".split())
+KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock R".split())
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
@@ -659,7 +652,7 @@ MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", *FLIPPED))
+RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", "\\pmod", *FLIPPED))
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
@@ -881,10 +874,6 @@ class Parser(Algebra):
                     factors = [self.make("\\bmod", self.make("*", *factors), node)]
                 else:
                     factors.append(self.make("^", node, -1) if token == "/" else node)
-            elif token == "\\pmod" or (type(token) is Group and token.items[:1] in (["\\bmod"], ["\\pmod"])):
-                self.next()
-                modulus = self.argument() if token == "\\pmod" else self.whole(token.items[1:], self.sum)
-                return ("congruent", self.make("\\bmod", self.make("*", *factors), modulus), modulus)
             elif self.starts():
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
@@ -931,10 +920,8 @@ class Parser(Algebra):
             return self.group(token.brackets, token.items)
         if number:
             return self.number(token)
-        if token in CONSTANTS:
-            return token
         if _named(token):
-            name = token + self.subscript()
+            name = token if token in CONSTANTS else token + self.subscript()
             while self.skip("'"):
                 name += "'"
             return name
@@ -1107,7 +1094,7 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
     yield items
     if "=>" in items:
         yield (items := _split(items, ("=>",))[0][-1])
-    at, last = next((i for i, item in enumerate(items) if item in CONDITIONS), 0), [*items, ""][-2 + (not items)]
+    at, last = next((i for i, item in enumerate(items) if item in CONDITIONS), 0), items[-1] if items else ""
     if not at and type(last) is Group and last.brackets == "()" and not BOUNDS.isdisjoint(last.items):
         at = len(items) - 1  # 2^{n} (n > 0)
     value, condition = items[: at - (items[at - 1] == ",")] if at else [], items[at + 1 :]
