@@ -134,16 +134,14 @@ def _phrases(lines: str) -> tuple[str, ...]:
 
 
 ENDS = "</s> <eos> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|> <|return|>".split()
-BLANKS = _phrases(r"\textasciitilde|\textbackslash|\overset|\square|\quad|\qquad|\phantom|\underline")
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
 was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
 this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
-do not think""")
-GAVE_UP = _phrases("""i cannot|i can't|i could not|i couldn't|i do not|i don't|i am not|i'm not|cannot tell|could not
-unable to|not sure|no idea|stuck|hard to say|no answer|not clear|unclear""")
+UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think|not think
+i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer|not clear
+unclear""")
 DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
@@ -167,7 +165,7 @@ def _final(response: str, work: Work) -> Run:
         text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     boxes = _boxes(text, work)
     if boxes:
-        start, end, _ = boxes[-1]
+        start, end, _ = boxes[0]
         if not text[end : end + 80].lstrip(" $.,)]*\n\\").lower().removeprefix("but ").startswith(RETRACTED):
             return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
         return _marked(text[end:], work)
@@ -190,32 +188,29 @@ def _final(response: str, work: Work) -> Run:
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
     """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
+    text = text.replace("\\fbox", " \\box") if "\\fbox" in text else text
     found: list[Span] = []
     at = len(text)
-    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at)) >= 0:
+    while len(found) < MAX_MEMBERS and (at := text.rfind("\\box", 0, at)) >= 0:
         work.spend(1)
-        head, start = (at - 1, at + 5) if text.startswith("\\boxed", at - 1) else (at - 2, at + 3)
-        if not text.startswith(("\\boxed", "\\fbox"), head):
-            continue
-        start += len(text[start : start + 40]) - len(text[start : start + 40].lstrip())
-        if text[start : start + 1] == "{":
+        start = at + 4 + 2 * text.startswith("ed", at + 4)
+        inner = text[start : start + 400].lstrip()
+        if inner[:1] == "{":
+            start = text.index("{", start)
             end = _closing(text, start, work)
             if end < 0:
                 return found or None
             content = text[start + 1 : end - 1].strip()
         else:
-            content = (text[start : start + 400].replace("$", " ").split() or [""])[0].rstrip(".,;")
-            end = start + len(content)
-        if found and not head < end <= found[0][0] <= end + 40:
+            content = (inner.replace("$", " ").split() or [""])[0].rstrip(".,;")
+            end = text.index(content, start) + len(content)
+        if found and not at < end <= found[-1][0] <= end + 40:
             break  # around the one found, or apart from it
-        shown = content
-        for blank in BLANKS if "\\" in content and "\\{" not in content else ():
-            shown = shown.replace(blank, "")
-        if shown.strip("{} $?.~_"):
-            lead = text[max(0, head - 4) : head].replace("= - ", "=-")
+        if content.strip("{} $?.~_"):
+            lead = text[max(0, at - 4) : at].replace("= - ", "=-")
             if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
-            found.insert(0, (head, end, content))
+            found.append((at, end, content))
     return found
 
 
@@ -232,23 +227,19 @@ def _closing(text: str, at: int, work: Work) -> int:
     return -1
 
 
-def _joint(gap: str) -> str:
-    """What joins two values with `gap` between them: "or", "and" (a comma or nothing too), or "": they are apart."""
-    words = "".join(c if c.isalpha() else " " for c in gap).split()
-    words = [word for word in words if word not in JOINTS] or ["and"]
-    joined = len(gap) <= 40 and words in (["and"], ["or"]) and not any(c in "=+*/^_<>.:" for c in gap)
-    return words[0] if joined else ""
-
-
 def _run(text: str, spans: list[Span]) -> Run:
-    """The last of some spans and those that are joined to it."""
-    run, joints = [spans[-1][2]], set()
-    for before, after in reversed([*pairwise(spans)]):
-        joints.add(_joint(text[before[1] : after[0]]))
-        if "" in joints:
+    """The values of the first of some spans, in the order of the text or against it, and of those joined to it."""
+    run, joints = spans[:1], set()
+    for one, other in pairwise(spans):
+        gap = text[min(one[1], other[1]) : max(one[0], other[0])]
+        words = "".join(c if c.isalpha() else " " for c in gap).split()
+        words = [word for word in words if word not in JOINTS] or ["and"]
+        if len(gap) > 40 or words not in (["and"], ["or"]) or any(c in "=+*/^_<>.:" for c in gap):
             break
-        run.insert(0, before[2])
-    return [" or ".join(run)] if "or" in joints else run
+        joints.update(words)
+        run.append(other)
+    values = [content for _, _, content in sorted(run)]
+    return [" or ".join(values)] if "or" in joints else values
 
 
 def _formulas(text: str, work: Work) -> list[Span]:
@@ -271,22 +262,16 @@ def _formulas(text: str, work: Work) -> list[Span]:
     return found
 
 
-def _clause(before: str) -> str:
-    """The last clause of what stands before a value."""
+def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
+    """Whether the clause right before a value says that it is not the answer, or not known to be; or is one of doubt."""
+    if not doubts and not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "unsure", "whether")):
+        return False
     clause = before.lower().replace("’", "'")
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
-    return clause
-
-
-def _denied(before: str) -> bool:
-    """Whether the words right before a value say that it is not the answer, or not known to be."""
-    if "n" not in before or not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "uns", "whe")):
-        return False
-    clause = _clause(before)
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
     said = [word for word in words if word not in COPULAS][-1:]
-    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE)
+    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + doubts)
 
 
 def _marked(text: str, work: Work) -> Run:
@@ -324,8 +309,7 @@ def _statement(text: str, work: Work) -> Run:
             break
     formulas = _formulas(text, work) if "$" in line else []
     if formulas and formulas[0][0] == 0:
-        apart = (i for i, (x, y) in enumerate(pairwise(formulas), 1) if not _joint(text[x[1] : y[0]]))
-        return _run(text, formulas[: next(apart, None)])
+        return _run(text, formulas)
     line = line.strip(" .*_`\"'。\t\r")
     mark, *reason = line.split(None, 2) or [""]
     first = mark.strip("().,:;*，")
@@ -343,7 +327,7 @@ def _last(text: str, work: Work) -> Run:
     text = text[-20_000:]
     spans, digit = _formulas(text, work), max(map(text.rfind, "0123456789"))
     if spans and spans[-1][1] > digit:
-        (start, end, _), run = spans[-1], _run(text, spans)
+        (start, end, _), run = spans[-1], _run(text, spans[::-1])
         factor = "".join(text[max(0, start - 40) : start].split(" ")[-2:-1])
         if DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and "=" not in run[0]:
             run = [(factor + " " + run[0]).strip(), *run[1:]]  # the area is 16 $\pi$
@@ -353,9 +337,8 @@ def _last(text: str, work: Work) -> Run:
     else:
         return []
     before, after = text[max(0, start - 80) : start], text[end : end + 400].lower()
-    doubted = any(cue in _clause(before) for cue in DOUBTS) or BARRED.intersection(before.lower().split()[-3:])
-    gave_up = after.lstrip(" $.)*").startswith(RETRACTED) or any(cue in after for cue in GAVE_UP)
-    return [] if doubted or gave_up or _denied(before) else run
+    gave_up = after.lstrip(" $.)*").startswith(RETRACTED) or any(cue in after for cue in UNSURE)
+    return [] if gave_up or BARRED.intersection(before.lower().split()[-3:]) or _denied(before, DOUBTS) else run
 
 
 def _number_in(text: str, end: int) -> Span:
@@ -596,6 +579,13 @@ def names(node: Node) -> frozenset[str]:
     return frozenset().union(*map(names, node[1:])) if inner else frozenset()
 
 
+def _nodes(node: Node) -> Iterator[Node]:
+    """A node and all that it consists of."""
+    yield node
+    for part in node if type(node) is tuple else ():
+        yield from _nodes(part)
+
+
 def letters(node: Node) -> frozenset[str]:
     """The names in a node that stand for unknowns."""
     return names(node) - CONSTANTS
@@ -779,8 +769,9 @@ class Parser(Algebra):
         groups = [part for part in _split(items, (";", "\\or"))[0] if part]
         if len(groups) > 1 and "," in joints and all(map(_assigns, found)):  # m=1, n=5; m=6, n=2
             found = [self.members(group) for group in groups]
-        if len(found) == 2 and joints == [","] and _bounds(found[1], found[0]):
-            del found[1]
+        if joints == [","] and len(found) == 2 and _kind(found[1]) == "rel" and {"=", "~"}.isdisjoint(found[1][1]):
+            bound, inside = letters(found[1][2]), letters(found[0][-1] if _kind(found[0]) == "rel" else found[0])
+            del found[1 + (not bound or not bound <= inside) :]  # 2^n-1, n >= 1
         return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
 
     def member(self, items: list[Item]) -> list[Node]:
@@ -1059,13 +1050,6 @@ def _assigns(node: Node) -> bool:
     return _kind(node) == "rel" and node[1] == ("=",) and type(node[2]) is str
 
 
-def _bounds(node: Node, first: Node) -> bool:
-    """Whether a relation only bounds the letters of what stands before it: 2^n-1, n >= 1."""
-    if _kind(node) != "rel" or _kind(first) == "list" or {"=", "~"}.intersection(node[1]):
-        return False
-    return bool(letters(node[2])) and letters(node[2]) <= letters(first[-1] if _kind(first) == "rel" else first)
-
-
 def read(text: str) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
     return parse(scan(_bare(text)), Work())
@@ -1197,6 +1181,7 @@ class Reals(dict):
         if name == "^":
             return self.power(x, more[0], node[2])
         if name in REAL:
+            self.work.spend(self.long)
             return REAL[name](self, x)
         wholes = [int(self.rounded(x)) for x in (x, *more)]
         return self.value(Algebra(self.work).make(name, *wholes), point)
@@ -1213,11 +1198,6 @@ class Reals(dict):
             return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
         size = abs(x) ** (p if q == 1 else y)
         return -size if x < 0 and p % 2 else size
-
-    def ln(self, x: Decimal) -> Decimal:
-        self.work.spend(self.long)
-        _refuse(x <= 0, "no real value")
-        return x.ln()
 
     def sine(self, x: Decimal, quarters: int = 0) -> Decimal:
         """The sine of x, a quarter of a turn further its cosine."""
@@ -1254,18 +1234,10 @@ class Reals(dict):
 
 
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
-    "\\ln": Reals.ln, "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1), "\\arctan": Reals.arctan,
+    "\\ln": lambda _, x: (x or -ONE).ln(), "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1), "\\arctan": Reals.arctan,
     "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
     "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
 }  # fmt: skip
-
-
-def _width(node: Node) -> int:
-    """About the number of digits of the longest whole number in a node."""
-    if _rational(node):
-        return max(node.numerator.bit_length(), node.denominator.bit_length()) * 3 // 10
-    return max(map(_width, node), default=0) if type(node) is tuple else 0
-
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
@@ -1282,7 +1254,7 @@ RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 f
 def _bare(text: str) -> str:
     """An answer without its box, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
-        text = (_boxes(text, Work()) or [(0, 0, "")])[-1][2]
+        text = (_boxes(text, Work()) or [(0, 0, "")])[0][2]
     text = text.strip(' \n\t\r_`*"')
     text = text if text.endswith("...") else text.rstrip(' .。_`*"')
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
@@ -1483,7 +1455,7 @@ class Judge(Algebra):
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
 
         The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
-        sizes = {node: size for node in {*_leaves(a), *_leaves(b)} if (size := self.size(node)) is not None}
+        sizes = {node: size for node in {*_nodes(a), *_nodes(b)} if (size := self.size(node)) is not None}
         self.cells, self.said, ends = dict(INFINITIES), set(), []
         for node in sorted(sizes.keys() - INFINITIES.keys(), key=sizes.get):
             self.work.spend(4 + len(ends) // 4)
@@ -1539,7 +1511,8 @@ class Judge(Algebra):
 
     @cached_property
     def fine(self) -> Reals:
-        width, self.order = _width(self.trees), sorted(_texts(self.trees))
+        width = max((_bits(x) for x in _nodes(self.trees) if _rational(x)), default=0) * 3 // 10  # in digits
+        self.order = sorted({x for x in _nodes(self.trees) if type(x) is str})
         _refuse(width > MAX_WIDTH, f"a number of more than {MAX_WIDTH} digits in what is not rational")
         return Reals(70 + 3 * max(0, width - 5), self.draw, self.work)
 
@@ -1547,7 +1520,7 @@ class Judge(Algebra):
         """A real number as a float, infinities too; None of anything else."""
         if node in INFINITIES:
             return INFINITIES[node]
-        if _kind(node) or names(node) - {"\\pi", "e"} or _width(node) > MAX_WIDTH:
+        if _kind(node) or names(node) - {"\\pi", "e"} or (type(node) is tuple and len(node) == 1):
             return None
         found = self.fine[node, 0]
         return None if isinstance(found, Exception) else float(found)
@@ -1555,7 +1528,7 @@ class Judge(Algebra):
     def agree(self, a: Node, b: Node) -> bool:
         """Whether two expressions agree wherever both have a value. Raises Unread of too few points."""
         found = (names(a) | names(b)) - {"\\pi", "e"}
-        stepped = not {"floor", "ceil"}.isdisjoint(_texts((a, b)))
+        stepped = any(x in ("floor", "ceil") for x in _nodes((a, b)))
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
         for number in (*numbers, *RUN):
@@ -1584,18 +1557,6 @@ class Judge(Algebra):
         size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * SCALE[number]
         size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
-
-
-def _texts(node: Node) -> set[str]:
-    return {node} if type(node) is str else set().union(*map(_texts, node)) if type(node) is tuple else set()
-
-
-def _leaves(node: Node) -> Iterator[Node]:
-    kind = _kind(node)
-    if not kind:
-        yield node
-    for part in node[NESTED[kind] :] if kind in NESTED else ():
-        yield from _leaves(part)
 
 
 def _values(node: Node) -> list[Node]:
