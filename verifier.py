@@ -325,6 +325,8 @@ def _last(text: str, work: Work) -> Run:
     if cue.lower() in BEFORE_CHOICE and label.strip("().*$") in CHOICES:
         return [label.strip("().*$")]
     text = text[-20_000:]
+    if text.rstrip(" *\n").endswith(":"):  # the number of a heading at the end is no answer
+        text = text.rstrip().rpartition("\n")[0]
     spans, digit = _formulas(text, work), max(map(text.rfind, "0123456789"))
     if spans and spans[-1][1] > digit:
         (start, end, _), run = spans[-1], _run(text, spans[::-1])
@@ -764,7 +766,14 @@ class Parser(Algebra):
 
     def members(self, items: list[Item]) -> Node:
         parts, joints = _split(items, SEPARATORS)
-        found = [node for part in parts if part for node in self.member(part)]
+        found: list[Node] = []
+        for part in parts:
+            choice = self.signs = 0
+            while part and choice < 1 << self.signs:  # read once for each choice of its signs +-
+                self.signs, self.choice = 0, choice
+                found.append(self.relation(part))
+                _refuse(self.signs > MAX_SIGNS, f"more than {MAX_SIGNS} signs +-")
+                choice += 1
         _refuse(not found, "nothing to read")
         groups = [part for part in _split(items, (";", "\\or"))[0] if part]
         if len(groups) > 1 and "," in joints and all(map(_assigns, found)):  # m=1, n=5; m=6, n=2
@@ -773,17 +782,6 @@ class Parser(Algebra):
             bound, inside = letters(found[1][2]), letters(found[0][-1] if _kind(found[0]) == "rel" else found[0])
             del found[1 + (not bound or not bound <= inside) :]  # 2^n-1, n >= 1
         return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
-
-    def member(self, items: list[Item]) -> list[Node]:
-        """A member, read once for each choice of its signs +-."""
-        found: list[Node] = []
-        self.signs = 0
-        while len(found) < 1 << self.signs:
-            self.signs, self.choice = 0, len(found)
-            found.append(self.relation(items))
-            _refuse(self.signs > MAX_SIGNS, f"more than {MAX_SIGNS} signs +-")
-        self.signs = self.choice = 0
-        return found
 
     def relation(self, items: list[Item]) -> Node:
         parts, signs = _split(items, RELATIONS)
@@ -1154,11 +1152,6 @@ class Reals(dict):
             self[key] = error
         return self[key]
 
-    def close(self, a: Decimal, b: Decimal) -> bool:
-        """Whether two values agree, but for the last 20 digits of 70."""
-        with localcontext(self.context):
-            return abs(a - b) <= max(abs(a), abs(b)).scaleb(-50 - (self.digits - 70) * 2 // 3)
-
     def value(self, node: Node, point: int) -> Decimal:
         self.work.spend(self.step)
         if type(node) is str:
@@ -1409,13 +1402,12 @@ class Judge(Algebra):
             sides.reverse()
         while len(sides) > 1 and _is_name(sides[0], sides[1]):
             del sides[0], signs[0]
-        *others, value = sides
-        values = [value]
-        if others and signs[-1] == "~":
-            value = others.pop()
-            error = self.units_off(value, sides[-1])
-            values = [value] * (-1 / 2 <= error < 1) + [sides[-1]] * (-1 / 2 <= error <= 1 / 2)  # or a truncation
-        for side in others:
+        value, values = sides[-1], sides[-1:]
+        if len(sides) > 1 and signs[-1] == "~":
+            *sides, value, rounding = sides
+            error = self.units_off(value, rounding)
+            values, sides = [value] * (-0.5 <= error < 1) + [rounding] * (-0.5 <= error <= 0.5), [*sides, value]
+        for side in sides[:-1]:
             alike = letters(side) == letters(value)
             if not self.match(side, value) if alike else not chain or letters(value):
                 return []
@@ -1433,10 +1425,9 @@ class Judge(Algebra):
         if len(a) != len(b):
             return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
         signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
-        if signs == others and all(map(self.match, a[2:], b[2:])):
-            return True
-        if signs == back and all(map(self.match, a[2:], b[:1:-1])):
-            return True
+        for turned, sides in ((others, b[2:]), (back, b[:1:-1])):
+            if signs == turned and all(map(self.match, a[2:], sides)):
+                return True
         if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         (head, f), (other, g) = a[2:], b[2:]
@@ -1518,12 +1509,9 @@ class Judge(Algebra):
 
     def size(self, node: Node) -> float | None:
         """A real number as a float, infinities too; None of anything else."""
-        if node in INFINITIES:
-            return INFINITIES[node]
-        if _kind(node) or names(node) - {"\\pi", "e"} or (type(node) is tuple and len(node) == 1):
-            return None
-        found = self.fine[node, 0]
-        return None if isinstance(found, Exception) else float(found)
+        known = not _kind(node) and names(node) <= {"\\pi", "e"} and (type(node) is not tuple or len(node) > 1)
+        found = self.fine[node, 0] if known else None
+        return float(found) if isinstance(found, Decimal) else INFINITIES.get(node)
 
     def agree(self, a: Node, b: Node) -> bool:
         """Whether two expressions agree wherever both have a value. Raises Unread of too few points."""
@@ -1535,10 +1523,10 @@ class Judge(Algebra):
             if number == RUN[0] and (not found or (real and not stepped)):
                 break
             self.work.spend(4)
-            pair = self.fine[a, number], self.fine[b, number]
-            error = next((x for x in pair if isinstance(x, Exception)), None)
+            x, y = self.fine[a, number], self.fine[b, number]
+            error = x if isinstance(x, Exception) else y if isinstance(y, Exception) else None
             if error is None:
-                if not self.fine.close(*pair):
+                if abs(x - y) > max(abs(x), abs(y)).scaleb(-50 - (self.fine.digits - 70) * 2 // 3):
                     return False
                 seen += 1
                 real += number < 9 and SCALE[number] > 0
