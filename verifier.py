@@ -171,9 +171,8 @@ def _final(response: str, work: Work) -> Run:
         return _marked(text[end:], work)
     if boxes is None:
         return []
-    for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
+    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$$") if "\\" in text or "$" in text else ():
         text = text.replace(delimiter, "$")
-    text = text.replace("$$", "$")
     if run := _marked(text, work):
         return run
     _, *parts = text.rsplit("**", 2)  # the last bold text, unless it is a heading or something is worked out after it
@@ -601,12 +600,14 @@ class Algebra:
 
     def make(self, op: str, *parts: Node) -> Node:
         """The node of an operation; a product may also be of numbers and a matrix, or of a sign and infinity."""
-        if op == "*":
+        if op == "*" and len(parts) > 1:
             parts = tuple(x for x in parts if x != 1) or (1,)
             if _kind(parts[-1]) == "matrix":
                 return (*parts[-1][:2], *(self.make("*", *parts[:-1], x) for x in parts[-1][2:]))
-        if (len(parts) == 1 and op in ("+", "*")) or parts == (-1, INFINITY):
-            return parts[0] if len(parts) == 1 else (op, *parts)
+        if len(parts) == 1 and op in ("+", "*"):
+            return parts[0]
+        if parts == (-1, INFINITY):
+            return (op, *parts)
         if op in EXACT and all(map(_rational, parts)):
             bits = sum(map(_bits, parts))
             if op in COUNTS or (op in FOLDS and op[:2] != "\\m"):
@@ -691,7 +692,7 @@ def _nest(tokens: list[str]) -> list[Item]:
 def _split(items: list[Item], marks: Container[str]) -> tuple[list[list[Item]], list[str]]:
     """The parts of some items between marks, and the marks."""
     at = [i for i, item in enumerate(items) if item in marks]
-    return [items[i + 1 : j] for i, j in pairwise((-1, *at, len(items)))], [items[i] for i in at]
+    return [items[i + 1 : j] for i, j in pairwise((-1, *at, len(items)))] if at else [items], [items[i] for i in at]
 
 
 def _flat(items: list[Item]) -> str:
@@ -968,7 +969,8 @@ class Parser(Algebra):
         _refuse(period == "" or len(exponent) > 4, "a decimal that goes on, or an exponent of ten beyond the bound")
         value = int(whole + part) + (Fraction(int(period), 10 ** len(period) - 1) if period else 0)
         shift = int(exponent or 0) - len(part)
-        return self.make("*", value, Fraction(10) ** shift) if shift else value
+        value *= Fraction(10) ** shift if shift < 0 else 10**shift
+        return value.numerator if value.denominator == 1 else value
 
     def root(self, _: str) -> Node:
         degree = self.atom() if type(self.token) is Group and self.token.brackets == "[]" else 2
