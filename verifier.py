@@ -401,19 +401,17 @@ GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa la
 omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
-WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | _commands("gcd lcm max min") | {"\\sqrt", "\\pi", "\\or", "\\and"}}
+WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | _commands("gcd lcm max min sqrt pi or and")}
 WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
 cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
 inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogram; gram gram g; mg mg milligram;
 pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
-hour hour hr h; day day; week week; month month; year year; degree degree deg; radian radian rad;
-% percent pct; dollar dollar usd; euro euro eur; cent cent; mile/hour mph; km/hour kph; hertz hertz hz; khz khz;
-mhz mhz; newton newton; joule joule; watt watt; volt volt; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
-cal cal; kcal kcal""")
-KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any each if when".split())
-CLOCK = ("am", "pm")
+hour hour hr h; day day; degree degree deg; radian radian rad; % percent pct; dollar dollar usd; euro euro eur;
+mile/hour mph; km/hour kph; hertz hertz hz; khz khz; mhz mhz; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
+cal cal""")
+KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any if when".split())
 # \1 is a comma within a number, if digits follow.
 REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("\1 ", "\1"), ("\\,", " "), ("{}", " "))
 REWRITTEN += (("a.m", "am"), ("p.m", "pm"), ("A.M", "am"), ("P.M", "pm"))
@@ -525,6 +523,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
     j = _end(s, i, str.isalpha)
     word, lower = s[i:j], s[i:j].lower()
     after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
+    known = lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or (":" in out and lower in ("am", "pm"))
     if prose:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
@@ -535,7 +534,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
         out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or after_unit or (":" in out and lower in CLOCK):
+    elif known or after_unit:
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         out += [WORDS[word[:-1]], word[-1]] if word[:-1] in WORDS else ['"' + lower]
@@ -1018,9 +1017,8 @@ class Parser(Algebra):
     def determinant(self, rows: list[list[Node]]) -> Node:
         self.work.spend(3)
         _refuse(len(rows) > 6 or any(len(row) != len(rows) for row in rows), "a determinant of no small square")
-        minors = [[row[:j] + row[j + 1 :] for row in rows[1:]] for j in range(len(rows))]
-        terms = [self.make("*", (-1) ** j, x, self.determinant(minors[j])) for j, x in enumerate(rows[0] if rows else [])]
-        return self.make("+", *terms) if rows else 1
+        minors = [self.determinant([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows))]
+        return self.make("+", *(self.make("*", (-1) ** j, rows[0][j], x) for j, x in enumerate(minors))) if rows else 1
 
     def folded(self, token: str) -> Node:
         node = self.atom()
