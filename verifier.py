@@ -6,8 +6,7 @@ Four steps, in the order of this file: find the final answer in a response (`ext
 `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
 
 Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals, radicals, pi, e, i, powers,
-factorials, binomials, functions, finite sums and products, gcd, remainders and congruences; expressions in variables;
-units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of
+factorials, binomials, functions, finite sums and products, congruences; expressions in variables; units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of
 day; matrices, vectors, determinants; numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
@@ -52,7 +51,7 @@ from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
-from operator import ge, gt, le, lt, mod, ne
+from operator import ge, gt, le, lt, ne
 from unicodedata import normalize
 
 BUDGET = 80_000  # units of work a call
@@ -545,14 +544,13 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
 
 # ----------------------------------------------------------------------------------------------------------- the values
 
-KINDS = frozenset("text list set seq rel union without matrix quantity ratio clock R".split())
+KINDS = frozenset("text list set seq rel union without matrix quantity R".split())
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
-# What is worked out of rationals: counts, of whole numbers up to MAX_WHOLE, and folds, of several numbers.
+# What is worked out of rationals; counts of whole numbers up to MAX_WHOLE.
 COUNTS = {"!": math.factorial, "!!": lambda n: math.prod(range(n, 0, -2)), "\\binom": math.comb}
-FOLDS = {"\\gcd": math.gcd, "\\lcm": math.lcm, "\\bmod": mod, "\\max": max, "\\min": min}
-EXACT: dict[str, Callable] = COUNTS | FOLDS | {
+EXACT: dict[str, Callable] = COUNTS | {
     "+": lambda *terms: sum(terms), "*": lambda *factors: math.prod(factors), "abs": abs, "floor": math.floor,
     "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n,
 }  # fmt: skip
@@ -609,20 +607,19 @@ class Algebra:
             return (op, *parts)
         if op in EXACT and all(map(_rational, parts)):
             bits = sum(map(_bits, parts))
-            if op in COUNTS or (op in FOLDS and op[:2] != "\\m"):
-                _refuse(any(type(x) is not int for x in parts), f"{op} of what are no whole numbers")
             if op == "^":
                 _refuse(parts[0] == 0 and parts[1] <= 0, "division by zero")
                 bits = _bits(parts[0]) * abs(parts[1]) if type(parts[1]) is int else MAX_BITS
             elif op in COUNTS:
-                _refuse(min(parts) < 0 or max(parts) > MAX_WHOLE, f"a factorial or binomial beyond 0 to {MAX_WHOLE}")
+                fits = all(type(x) is int and 0 <= x <= MAX_WHOLE for x in parts)
+                _refuse(not fits, f"a factorial or binomial of others than whole numbers up to {MAX_WHOLE}")
                 bits = 8 * max(parts)
             if bits < MAX_BITS:
                 self.work.spend(1 + bits * bits // 1_000_000)
                 value = EXACT[op](*parts)
                 return value.numerator if value.denominator == 1 else value
         wrong = any(_kind(x) or x == INFINITY or (type(x) is tuple and INFINITY in x) for x in parts)
-        _refuse(wrong or op in FOLDS, "arithmetic with what is no number")
+        _refuse(wrong, "arithmetic with what is no number")
         return (op, *parts)
 
     def over(self, above: Node, below: Node) -> Node:
@@ -648,7 +645,7 @@ RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", "\\pmod", *FLIPPED))
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
-CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "vmatrix", "cases")}
+CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "cases")}
 FENCES = {"||": "abs", "\\lfloor\\rfloor": "floor", "\\lceil\\rceil": "ceil"}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
 SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
@@ -722,7 +719,7 @@ class Parser(Algebra):
     side     = quantity {(":" | "\\cup" | "\\setminus") quantity}
     quantity = words | sum [unit]
     sum      = ["-"] product {("+" | "-" | "\\pm") product}
-    product  = powers {["*" | "/" | "\\bmod"] powers}
+    product  = powers {["*" | "/"] powers}
     powers   = atom {"^" exponent | "!" | "%" | "\\circ"}
 
     Lists are ("list", (how it is joined,), *members), chains ("rel", (signs), *sides), tuples and intervals ("seq",
@@ -793,16 +790,11 @@ class Parser(Algebra):
     def side(self, items: list[Item]) -> Node:
         parts, marks = _split(items, (":", "\\cup", "\\setminus"))
         node, *others = [self.whole(part, self.quantity) for part in parts]
-        if ":" not in marks:
-            for mark, other in zip(marks, others):
-                node = ("without" if mark == "\\setminus" else "union", node, other)
-            return node
-        if len(others) == 1 and _kind(node) == "text":  # a label
-            return others[0]
-        unit = others[-1][2:] if _kind(others[-1]) == "quantity" else ()
-        clock = len(others) == 1 and len(_plain(parts[1][0])) == 2 and parts[1][0] < "60"  # a time of day
-        node = ("clock" if clock else "ratio", node, *others[:-1], others[-1][1] if unit else others[-1])
-        return ("quantity", node, *unit) if unit else node
+        if ":" in marks:  # a label, a ratio or a time of day
+            return others[0] if _kind(node) == "text" and len(others) == 1 else ("seq", ("::",), node, *others)
+        for mark, other in zip(marks, others):
+            node = ("without" if mark == "\\setminus" else "union", node, other)
+        return node
 
     def quantity(self) -> Node:
         words = []
@@ -854,15 +846,12 @@ class Parser(Algebra):
         factors = [self.powers()]
         while True:
             before, token = self.items[self.at - 1], self.token
-            if token in ("*", "/", "\\bmod") and not (token == "/" and _wording(self.items[self.at + 1])):
+            if token == "*" or (token == "/" and not _wording(self.items[self.at + 1])):
                 self.next()
                 while sign := self.skip("-", "+"):
                     factors.append(-1 if sign == "-" else 1)
                 node = self.powers()
-                if token == "\\bmod":
-                    factors = [self.make("\\bmod", self.make("*", *factors), node)]
-                else:
-                    factors.append(self.make("^", node, -1) if token == "/" else node)
+                factors.append(self.make("^", node, -1) if token == "/" else node)
             elif self.starts():
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
@@ -1009,20 +998,8 @@ class Parser(Algebra):
         rows = [_split(row, ("&",))[0] for row in _split(items, ("\\\\",))[0] if row]
         cells = [[self.relation(cell[: len(cell) - (cell[-1:] == [","])]) for cell in row] for row in rows]
         _refuse(len({*map(len, cells)}) != 1, "a matrix of uneven rows")
-        if "vmatrix" in brackets:
-            return self.determinant(cells)
         head = ("list", (",",)) if "cases" in brackets and len(cells[0]) == 1 else ("matrix", (len(cells[0]),))
         return (*head, *sum(cells, []))
-
-    def determinant(self, rows: list[list[Node]]) -> Node:
-        self.work.spend(3)
-        _refuse(len(rows) > 6 or any(len(row) != len(rows) for row in rows), "a determinant of no small square")
-        minors = [self.determinant([row[:j] + row[j + 1 :] for row in rows[1:]]) for j in range(len(rows))]
-        return self.make("+", *(self.make("*", (-1) ** j, rows[0][j], x) for j, x in enumerate(minors))) if rows else 1
-
-    def folded(self, token: str) -> Node:
-        node = self.atom()
-        return self.make(token, *node[NESTED.get(_kind(node), 2) :])
 
 
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
@@ -1031,7 +1008,7 @@ ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\sqrt": Parser.root, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, _: ("set",), "\\R": lambda parser, _: ("R",),
     **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
-    **dict.fromkeys(FUNCTIONS, Parser.function), **dict.fromkeys(FOLDS, Parser.folded),
+    **dict.fromkeys(FUNCTIONS, Parser.function),
 }  # fmt: skip
 # Functions in terms of others and of those before them.
 DERIVED: dict[str, Node] = {}
@@ -1349,7 +1326,7 @@ class Judge(Algebra):
             return self.same_solved(a, b)
         if "list" in kinds or "set" in kinds:
             return self.same_members(a, b)
-        return self.same_quantity(a, b) if "quantity" in kinds else "ratio" in kinds and self.same_ratio(a, b)
+        return "quantity" in kinds and self.same_quantity(a, b)
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
@@ -1375,14 +1352,6 @@ class Judge(Algebra):
         percent = "%" in (unit, other) and unit != other
         factors = Fraction(1, 100 if unit else 1), Fraction(1, 100 if other else 1)
         return self.match(x, y) or (percent and self.same(self.make("*", factors[0], x), self.make("*", factors[1], y)))
-
-    def same_ratio(self, a: Node, b: Node) -> bool:
-        """Up to scale, and a : b is a/b; but with a zero it is only itself."""
-        left, right = (node[1:] if _kind(node) == "ratio" else (node, 1) for node in (a, b))
-        if len(left) != len(right) or any(map(_kind, left + right)):
-            return False
-        x, y = (left[0], right[0]) if 0 not in left + right else (1, 1)
-        return all(self.same(self.make("*", x, d), self.make("*", y, c)) for c, d in zip(left, right, strict=True))
 
     def same_solved(self, a: Node, b: Node) -> bool:
         if _kind(a) == "rel":
