@@ -71,11 +71,7 @@ Run = list[str]  # values side by side; those that "or" joins are one
 
 
 class Unread(Exception):
-    """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
-
-
-class Spent(Exception):
-    """The work of a call is used up."""
+    """Why a text has no value here, or two values no verdict: no mathematics, undefined, beyond a bound or the budget."""
 
 
 def _refuse(when: object, why: str) -> None:
@@ -90,10 +86,10 @@ class Work:
         self.left = units
 
     def spend(self, units: int) -> None:
-        """Take `units` away. Raises Spent where they are not left, and from then on always."""
+        """Take `units` away. Raises Unread where they are not left, and from then on always."""
         self.left -= units
         if self.left < 0:
-            raise Spent("more work than the budget of a call")
+            raise Unread("more work than the budget of a call")
 
 
 def verify(response: str, gold: str, work: Work | None = None) -> bool:
@@ -106,7 +102,7 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
         if len(run) > 1 and _kind(read(gold)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
             return True
         return bool(run) and judge(run[-1], gold, work, directed=True)[0]
-    except Spent:
+    except Unread:
         return False
 
 
@@ -116,7 +112,7 @@ def extract_answer(response: str) -> str | None:
     In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
     follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
     last formula or number, whichever comes later. Linear in the length of the response; never raises."""
-    with suppress(Spent):
+    with suppress(Unread):
         return [None, *_final(response, Work())][-1] if isinstance(response, str) else None
 
 
@@ -332,30 +328,26 @@ def _last(text: str, work: Work) -> Run:
         if DIGITS.issuperset(factor.replace("/", "", 1).replace(".", "", 1).removeprefix("-")) and "=" not in run[0]:
             run = [(factor + " " + run[0]).strip(), *run[1:]]  # the area is 16 $\pi$
     elif digit >= 0:
-        start, end, value = _number_in(text, digit + 1)
-        run = [value] * bool(value)
+        end = digit + 1
+        after = text[end : end + 40].split(" ")[0].split("\n")[0]
+        line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
+        opener = max(map(line.rfind, "(["))
+        words = (line + after).split()
+        run = [words.pop().rpartition(">>")[2]]
+        while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
+            run.insert(0, words.pop())
+            if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
+                words[-1] = "*"  # 4 x 5 = 20
+        value = " ".join(run).lstrip("=+*/ ").removeprefix("or ")
+        if after[:1] in (")", "]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
+            value = line[opener:] + after  # (4, 7)
+        start = end + len(after) - len(value)
+        run = [value.strip(" .,;:*!?#`\"'_")]
     else:
         return []
     before, after = text[max(0, start - 80) : start], text[end : end + 400].lower()
     gave_up = after.lstrip(" $.)*").startswith(RETRACTED) or any(cue in after for cue in UNSURE)
     return [] if gave_up or BARRED.intersection(before.lower().split()[-3:]) or _denied(before, DOUBTS) else run
-
-
-def _number_in(text: str, end: int) -> Span:
-    """The number that ends at `end`, as (start, end, value): its word and the words before it that are mathematics."""
-    after = text[end : end + 40].split(" ")[0].split("\n")[0]
-    line = text[max(0, end - 300) : end].rsplit("\n", 1)[-1]
-    opener = max(map(line.rfind, "(["))
-    if after[:1] in (")", "]") and opener >= 0 and not any(c.isalpha() for c in line[opener:]):
-        return end - len(line) + opener, end + 1, line[opener:] + after[0]
-    words = (line + after).split()
-    run = [words.pop().rpartition(">>")[2]]
-    while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
-        run.insert(0, words.pop())
-        if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
-            words[-1] = "*"  # 4 x 5 = 20
-    value = " ".join(run).lstrip("=+*/ ").removeprefix("or ")
-    return end + len(after) - len(value), end, value.strip(" .,;:*!?#`\"'_")
 
 
 # ---------------------------------------------------------------------------------------------------------- the scanner
@@ -1042,7 +1034,7 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
                     return node
             except (Unread, ArithmeticError) as error:
                 why = why or str(error)
-    except (Unread, RecursionError, Spent) as error:
+    except (Unread, RecursionError) as error:
         why = str(error)
     return ("text", "".join(tokens), why)
 
@@ -1251,17 +1243,14 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         if letter == _words(right) or other == _words(left):
             return True, "equal"
         readings += [(rest, right)] * bool(rest) + [(left, others)] * bool(others)
-    try:
-        for one, other in readings:
-            for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
+    for one, other in readings:
+        for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
+            try:
                 x, y = parse(one, work, natural), parse(other, work, natural)
-                try:
-                    if Judge(x, y, "\0".join(sorted((a, b))), work, directed).match(x, y):
-                        return True, "equal"
-                except Unread as error:
-                    why = f"not equal as far as decided: {error}"
-    except (ArithmeticError, RecursionError, Spent) as error:
-        why = f"not equal as far as decided: {error}"
+                if Judge(x, y, "\0".join(sorted((a, b))), work, directed).match(x, y):
+                    return True, "equal"
+            except (Unread, ArithmeticError, RecursionError) as error:
+                why = f"not equal as far as decided: {error}"
     return False, why
 
 
