@@ -6,8 +6,9 @@ Four steps, in the order of this file: find the final answer in a response (`ext
 `python -m tools.grade` shows both readings of an answer, and scores a file of labelled ones.
 
 Read, in LaTeX and in plain notation: integers, fractions and mixed numbers, decimals, radicals, pi, e, i, powers,
-factorials, binomials, functions, finite sums and products, congruences; expressions in variables; units, currency, percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of
-day; matrices, vectors, determinants; numbers in a base; words and choices.
+factorials, binomials, functions, finite sums and products, congruences; expressions in variables; units, currency,
+percent; tuples, lists, sets, +-, "or"; intervals, unions, inequalities; equations; ratios and times of day; matrices
+and vectors; numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
   1. Rationals are exact, up to MAX_BITS.
@@ -19,7 +20,8 @@ Equality of two expressions is decided the cheapest way that settles it:
      with 70 and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100}; sums of terms
      too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality. With variables
      they have to agree wherever both are real, at two or more of nine points of several sizes and signs, some of them
-     whole; analytic expressions that differ pass with probability 0 up to rounding. i is a variable here.
+     whole; analytic expressions that differ pass with probability 0 up to rounding. i is a variable here: what is
+     equal only by i^2 = -1 beside a root or a function, and complex powers and logarithms, are refused.
   4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
      points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
      where the difference has a period of at most 16; a difference that is rarer passes.
@@ -39,7 +41,9 @@ What is policy, not mathematics, and why:
   - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may
     differ in the last one, as such golds were computed; and a chain that ends in one correct rounding is worth both.
   - x = 5, m+n = 5 and f(x) = 5 are worth 5, since they name what is asked; x+y = 5 and 2x = 5 are not.
-  - A letter in a floor or ceiling is whole unless it is one of r to z or Greek; 10:40 may be a time and is no 1:4.
+  - A letter in a floor or ceiling is whole unless it is one of r to z or Greek.
+  - 10:40 may be a time of day and is no 1:4, so ratios are compared part by part.
+  - A condition behind an answer (2^n-1 for n >= 1) does not count: the question has it.
   - Case does not count in words and choices, and yes or no may be followed by a reason.
 """
 
@@ -71,7 +75,7 @@ Run = list[str]  # values side by side; those that "or" joins are one
 
 
 class Unread(Exception):
-    """Why a text has no value here, or two values no verdict: no mathematics, undefined, beyond a bound or the budget."""
+    """Why a text has no value here, or two values no verdict: no mathematics, undefined, or beyond a bound."""
 
 
 def _refuse(when: object, why: str) -> None:
@@ -134,9 +138,9 @@ was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|th
 this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have".split())
-UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think|not think
-i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer|not clear
-unclear""")
+UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
+not think|i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer
+not clear|unclear""")
 DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
@@ -257,7 +261,7 @@ def _formulas(text: str, work: Work) -> list[Span]:
 
 
 def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
-    """Whether the clause right before a value says that it is not the answer, or not known to be; or is one of doubt."""
+    """Whether the clause right before a value says that it is not the answer, or not known to be, or doubts it."""
     if not doubts and not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "unsure", "whether")):
         return False
     clause = before.lower().replace("’", "'")
@@ -271,7 +275,6 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
 def _marked(text: str, work: Work) -> Run:
     """The value after the last marker that has one. A last statement that is cut off is passed over."""
     lowered = text.lower()
-    lowered = lowered if len(lowered) == len(text) else text  # a few letters change length
     starts = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
     at = len(lowered)
     while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
@@ -518,10 +521,9 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
     if prose:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
     elif j - i == 1 and word < "\u0400":
-        rest = s[j:].strip("\0 ^{}23")  # 3 m^2 is an area and 5 m/s a speed, 3m a product
-        measured = word in "msg" and out and (out[-1][-1] in DIGITS or (out[-1] == "}" and s[j] == "/"))
-        spaced = measured and (s[i - 1] == " " or "." in out[-1])
-        unit = after_unit or (spaced and (not rest or (rest[0] == "/" and rest[1:].lower() in UNITS)))
+        rest = s[j:].strip("\0 ^{}23").lower()  # 3 m^2 is an area and 5 m/s a speed, 3m a product
+        measured = word in "msg" and out and out[-1][-1] in DIGITS and (s[i - 1] == " " or "." in out[-1])
+        unit = after_unit or (measured and (not rest or (rest[0] == "/" and rest[1:] in UNITS)))
         out.append('"' + word if unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
@@ -627,8 +629,7 @@ class Algebra:
 # ----------------------------------------------------------------------------------------------------------- the parser
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-NO_UNITS = frozenset("""if is not no more less least most than about approximately when where for with mod modulo base
-nor but""".split())  # fmt: skip
+NO_UNITS = frozenset("if is not no more less least most than about when where for with mod modulo base nor but".split())
 MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
@@ -672,6 +673,7 @@ def _nest(tokens: list[str]) -> list[Item]:
             _refuse(len(stack) > MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
             stack.append((token, []))
         else:
+            _refuse(token in (")", "]", "}", "\\}"), f"{token!r} closes nothing")
             items.append(token)
     _refuse(len(stack) > 1, f"{stack[-1][0]!r} is not closed")
     return stack[0][1]
@@ -1072,8 +1074,8 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """The values of rational expressions at a point modulo a prime of 125 bits, where i is a root of -1. Point and prime
-    are drawn from a seed. Raises NotImplementedError at any other operation."""
+    """The values of rational expressions at a point modulo a prime of 125 bits, where i is a root of -1; both are drawn
+    from a seed. Raises NotImplementedError at any other operation."""
 
     def __init__(self, seed: str, work: Work):
         self.seed, self.work = seed, work
@@ -1196,8 +1198,8 @@ class Reals(dict):
 
 
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
-    "\\ln": lambda _, x: (x or -ONE).ln(), "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1), "\\arctan": Reals.arctan,
-    "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
+    "\\ln": lambda _, x: (x or -ONE).ln(), "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1),
+    "\\arctan": Reals.arctan, "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
     "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
 }  # fmt: skip
 
@@ -1304,8 +1306,10 @@ class Judge(Algebra):
         if kind == other and kind in ("seq", "matrix") and a[1] == b[1]:
             return len(a) == len(b) and all(map(self.match, a[2:], b[2:]))
         if "list" in kinds and "seq" in kinds:
-            values, node = (_values(a), b) if kind == "list" else (_values(b), a)
-            return node[1] == ("()",) and len(values) == len(node) - 2 and all(map(self.match, values, node[2:]))
+            named, node = (a, b) if kind == "list" else (b, a)  # a=2, b=7 is (2,7) in the order of the names
+            values = {x[2]: x[3] for x in sorted(named[2:], key=repr) if _assigns(x) and "_" not in x[2]}
+            fits = node[1] == ("()",) and named[1] != ("\\or",) and len(values) + 2 == len(named) == len(node)
+            return fits and all(map(self.match, values.values(), node[2:]))
         if kind in REGIONS or other in REGIONS:
             with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
@@ -1389,7 +1393,8 @@ class Judge(Algebra):
         if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         (head, f), (other, g) = a[2:], b[2:]
-        if _defines(head) and _defines(other) and head[1] == other[1] and head[2] not in letters(g):
+        defined = all(_product_of_names(x) and x[:1] == ("*",) and len(x) == 3 for x in (head, other))
+        if defined and head[:2] == other[:2] and head[1] in (*"fghFGHPQpq",) and head[2] not in letters(g):
             return self.match(f, self.substitute(g, {other[2]: head[2]}))  # f(x) = x+1 is f(n) = n+1
         f, g = (self.make("+", left, self.make("*", -1, right)) for left, right in ((head, f), (other, g)))
         there = {name: name + "\0" for name in letters(f) | letters(g)}  # f / g is constant if f(x) g(y) is g(x) f(y)
@@ -1505,20 +1510,8 @@ class Judge(Algebra):
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
 
 
-def _values(node: Node) -> list[Node]:
-    """The values of a=2, b=7 in the order of their names; none of anything else."""
-    found = {x[2]: x[3] for x in node[2:] if _assigns(x) and "_" not in x[2]}
-    complete = len(found) == len(node) - 2 and node[1] != ("\\or",)
-    return [found[name] for name in sorted(found)] if complete else []
-
-
 def _product_of_names(node: Node) -> bool:
     return type(node) is str or (type(node) is tuple and node[0] == "*" and all(type(x) is str for x in node[1:]))
-
-
-def _defines(head: Node) -> bool:
-    """Whether f(x) stands there."""
-    return type(head) is tuple and len(head) == 3 and _product_of_names(head) and head[1] in (*"fghFGHPQpq",)
 
 
 def _is_name(node: Node, value: Node) -> bool:
