@@ -1239,7 +1239,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         return True, "equal"
     readings, why = [(left, right)], "not equal"
     if "," in a or "," in b:  # 100,200 may be a list after all
-        readings += [(scan(a, False), right), (left, scan(b, False))]
+        readings += [pair for pair in ((scan(a, False), right), (left, scan(b, False))) if pair != (left, right)]
     (letter, rest), (other, others) = _choice(left), _choice(right)
     if letter + other and not (rest and others):  # (C) 12 is both C and 12
         if letter == _words(right) or other == _words(left):
@@ -1310,7 +1310,8 @@ class Judge(Algebra):
             values = {x[2]: x[3] for x in sorted(named[2:], key=repr) if _assigns(x) and "_" not in x[2]}
             fits = node[1] == ("()",) and named[1] != ("\\or",) and len(values) + 2 == len(named) == len(node)
             return fits and all(map(self.match, values.values(), node[2:]))
-        if kind in REGIONS or other in REGIONS:
+        equation = any(_kind(x) == "rel" and x[1][-1] in ("=", "~") for x in (a, b))
+        if (kind in REGIONS or other in REGIONS) and not equation:
             with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
         if kind == other == "rel":
