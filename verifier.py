@@ -145,11 +145,12 @@ DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|a
 JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
 # A number right after one of these is not what is asserted.
 BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
-MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are", "答案是", "答案为", "答案：", "答案:", "选")
+MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are")
+CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
 approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
-STOPPERS = ("\n", ". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
@@ -160,18 +161,21 @@ def _final(response: str, work: Work) -> Run:
     if "<" in text:  # without end-of-text tokens, boxes as tokens, and what is only thought
         for token in ENDS if text[-1] == ">" else ():
             text = text.replace(token, " ")
-        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+        if "_of_box|>" in text:
+            text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
         text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
     boxes = _boxes(text, work)
     if boxes:
         start, end, _ = boxes[0]
-        if not text[end : end + 80].lstrip(" $.,)]*\n\\").lower().removeprefix("but ").startswith(RETRACTED):
-            return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
-        return _marked(text[end:], work)
+        after = text[end : end + 80].lstrip(" $.,)]*\n\\").lower()
+        if after and after.removeprefix("but ").startswith(RETRACTED):
+            return _marked(text[end:], work)
+        return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
     if boxes is None:
         return []
-    for delimiter in ("\\(", "\\)", "\\[", "\\]", "$$") if "\\" in text or "$" in text else ():
+    for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
         text = text.replace(delimiter, "$")
+    text = text.replace("$$", "$") if "$" in text else text
     if run := _marked(text, work):
         return run
     _, *parts = text.rsplit("**", 2)  # the last bold text, unless it is a heading or something is worked out after it
@@ -186,12 +190,13 @@ def _final(response: str, work: Work) -> Run:
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
     """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
-    text = text.replace("\\fbox", " \\box") if "\\fbox" in text else text
     found: list[Span] = []
     at = len(text)
-    while len(found) < MAX_MEMBERS and (at := text.rfind("\\box", 0, at)) >= 0:
+    while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at) - 1) >= 0:
         work.spend(1)
-        start = at + 4 + 2 * text.startswith("ed", at + 4)
+        if not text.startswith(("\\boxed", "fbox"), at):
+            continue
+        start = at + 4 + 2 * (text[at] == "\\")
         inner = text[start : start + 400].lstrip()
         if inner[:1] == "{":
             start = text.index("{", start)
@@ -275,7 +280,8 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
 def _marked(text: str, work: Work) -> Run:
     """The value after the last marker that has one. A last statement that is cut off is passed over."""
     lowered = text.lower()
-    starts = [lowered.rfind(marker) + len(marker) for marker in MARKERS if marker in lowered]
+    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
+    starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
     at = len(lowered)
     while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
         work.spend(1)
@@ -300,7 +306,8 @@ def _statement(text: str, work: Work) -> Run:
         text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
         while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
             text = text[len(filler) :].lstrip(" :*_`\"'\n")
-        line = text[: min((end for end in map(text.find, STOPPERS) if end >= 0), default=len(text))]
+        line = text.partition("\n")[0] + " "
+        line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
         stated = "$" in line or "\\" in line or any(c.isdigit() for c in line)
         if stated or not (" " + line.rstrip()).endswith((":", " is", " are")):
             break

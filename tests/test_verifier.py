@@ -264,7 +264,7 @@ TABLE = {
         \log_2 5 | log₂ 5 || log₅ 2
         \arctan\frac13 | \cot^{-1} 3 | \operatorname{arccot} 3 || \cot 3 | \frac{1}{\cot 3}
         \lfloor \frac{k}{3} \rfloor + 1 | \lceil \frac{k+1}{3} \rceil || \lceil \frac{k}{3} \rceil
-        15 | \sum_{k=1}^{5} k | \gcd(30, 45) | \begin{vmatrix} 4 & 1 \\ 1 & 4 \end{vmatrix} | \max(3, 15) || \sum_{k=1}^{6} k | \prod_{k=1}^{3} k
+        15 | \sum_{k=1}^{5} k | \gcd(30, 45) = 15 | \begin{vmatrix} 4 & 1 \\ 1 & 4 \end{vmatrix} = 15 | x = \max(3, 15) = 15 || \sum_{k=1}^{6} k | \prod_{k=1}^{3} k
         n \equiv 2 \pmod{5} | n \equiv 2 \pmod 5 | n \equiv 2 \bmod{5} || n \equiv 2 \pmod{6} | n \equiv 3 \pmod{5} | 2
         -\frac{\hbar k_{0}}{m} | -\frac{k_0 \hbar}{m} || \frac{\hbar k_0}{m}
         u^2_0 t | u_0^2 t || u_0 t
@@ -272,8 +272,8 @@ TABLE = {
         -101_2 | -101 || 101 | -5
     """,
     "ratios": r"""
-        3:7 | 3 : 7 | \frac37 || 7:3 | 3:8 | 10
-        7:5:2 | 14:10:4 || 2:5:7 | 7:5 | 7,5,2
+        3:7 | 3 : 7 | \frac62 : 7 || 7:3 | 3:8 | 10
+        7:5:2 | 7 : 5 : \sqrt{4} || 2:5:7 | 7:5 | 7,5,2
         10:40 | 10:40 || 1:4 | 10:04 | 40:10
         \sqrt{7} : 2\sqrt{3} : 4 | \sqrt7:\sqrt{12}:4 || \sqrt7:2:4
     """,
@@ -303,7 +303,10 @@ REFUSED = [
     (r"(1+i\sqrt{3})^2", r"-2+2i\sqrt{3}"),
     (r"n \equiv 7 \pmod 5", r"n \equiv 2 \pmod 5"),
     ("6:14", "3:7"),
-    (r"1 + e^{-200}", r"e^{-200} + 2 - 1"),
+    ("3:7", r"\frac37"),
+    (r"\gcd(30, 45)", "15"),
+    (r"\begin{vmatrix} 4 & 1 \\ 1 & 4 \end{vmatrix}", "15"),
+    (r"1 + e^{-\sqrt{90000}}", r"e^{-\sqrt{90000}} + 1"),
 ]
 
 
