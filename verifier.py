@@ -784,8 +784,6 @@ class Parser(Algebra):
     def relation(self, items: list[Item]) -> Node:
         parts, signs = _split(items, RELATIONS)
         sides = [self.side(part) for part in parts]
-        if signs == ["="] and _kind(sides[0]) == _kind(sides[1]) == "seq" and len(sides[0]) == len(sides[1]):
-            return ("list", ("=",), *(("rel", ("=",), *pair) for pair in zip(sides[0][2:], sides[1][2:])))
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self, items: list[Item]) -> Node:
@@ -1269,8 +1267,6 @@ def _words(tokens: list[str]) -> str | None:
     words = [token.strip('"') for token in tokens if token not in dropped]
     if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return None
-    if words[0] == "there" and words[1:2] in (["is"], ["are"]):
-        words = words[2:] or words
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
     return "".join(word.removesuffix("s") if len(words) > 1 and len(word) > 4 else word for word in words).lower()
