@@ -1302,8 +1302,6 @@ class Judge(Algebra):
         kinds = kind, other = _kind(a), _kind(b)
         if kinds == ("", ""):
             return self.same(a, b)
-        if "text" in kinds and "rel" not in kinds:
-            return kind == other and a[1] == b[1]
         if a == b:
             return True
         if kind == other and kind in ("seq", "matrix") and a[1] == b[1]:
@@ -1353,8 +1351,6 @@ class Judge(Algebra):
     def same_solved(self, a: Node, b: Node) -> bool:
         if _kind(a) == "rel":
             return any(self.match(x, b) for x in self.solved(a))
-        if self.directed and b[1] == ("=",) and letters(b[2]) and not _product_of_names(b[2]):
-            return False  # 9 is no answer to what asks for u+v = 9
         return any(self.match(a, x) for x in self.solved(b))
 
     def solved(self, relation: Node) -> list[Node]:
