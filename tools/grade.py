@@ -34,10 +34,8 @@ def show(node: Node) -> str:
         return show(node[2]) + "".join(f" {sign.lstrip(chr(92))} {show(x)}" for sign, x in zip(node[1], node[3:]))
     if kind == "quantity":
         return f"{show(node[1])} {node[2][0]}"
-    if kind == "based":
-        return f"{node[1][0]} in base {node[1][1]}"
     if kind == "matrix":
-        return "the matrix " + "; ".join(", ".join(map(show, row)) for row in node[1:])
+        return f"the matrix of {node[1][0]} columns " + ", ".join(map(show, node[2:]))
     parts = [*map(show, node[1:])]
     return f"({f' {kind} '.join(parts)})" if kind in "+*^" else f"{kind.lstrip(chr(92))}({', '.join(parts)})"
 
