@@ -1349,6 +1349,9 @@ class Judge(Algebra):
         return self.match(x, y) or (percent and self.same(self.make("*", factors[0], x), self.make("*", factors[1], y)))
 
     def same_solved(self, a: Node, b: Node) -> bool:
+        sums = self.directed and _kind(b) == "rel" and type(b[2]) is tuple and b[2][0] == "+"
+        if sums and b[1] == ("=",) and letters(b[2]):  # 9 is no answer to what asks for m+n = 9
+            return False
         if _kind(a) == "rel":
             return any(self.match(x, b) for x in self.solved(a))
         return any(self.match(a, x) for x in self.solved(b))
