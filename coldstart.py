@@ -394,7 +394,7 @@ def toy_skill(model, tokenizer) -> float:
 def begin(settings: ColdStart, folder: Path, **of):
     """Keep in `folder`/data.json what examples are made with and `of`, or find that they were begun with the same.
     From now on nobody else writes in --out."""
-    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward".split()
+    names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward engine".split()
     names += [one.name for one in fields(Prompting) if one.default is None]
     flat = config.flat(settings)
 
