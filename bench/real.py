@@ -11,6 +11,7 @@ The task is arithmetic in words (bench/arithmetic.py). The stages, each of which
     kept        tools.zpd: the problems that this model gets right sometimes
     runs        train.py: GRPO and TAPO from the cold start, with the same Q, K, learning rate and seeds
     hours       eval.py: the kind held out whole, before and after
+    pages       tools.report: OUT/tapo-0.html and so on, what each run sampled and constructed
     tables      at equal steps, and at equal generated tokens, for which GRPO runs longer
 
 Seeds are those of training: all share the cold start.
@@ -116,6 +117,8 @@ def made(args) -> dict:
             given += f"--queries {args.queries} --k {args.k} --eval-every {args.every} {flags} {LEARN} "
             print(f"{name}, seed {seed}", flush=True)
             algorithms.train(place, steps, given + " ".join(map(str, LIMITS + OUTPUTS)), processes, threads)
+        if not (page := place.with_suffix(".html")).exists():
+            program(page, "-m", "tools.report", place, "--page", page)
         rows = algorithms.evaluations(place)
         results["evaluations"].setdefault(name, []).append(rows)
         results["hours"].setdefault(name, []).append(hours(folder / f"hours-{label}", place / "model"))

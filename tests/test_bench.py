@@ -11,9 +11,15 @@ import real
 import coldstart
 import eval as evaluation
 import train
-from tools import zpd
+from tools import report, zpd
 
-PROGRAMS = {"coldstart.py": coldstart, "train.py": train, "eval.py": evaluation, "tools.zpd": zpd}
+PROGRAMS = {
+    "coldstart.py": coldstart,
+    "train.py": train,
+    "eval.py": evaluation,
+    "tools.zpd": zpd,
+    "tools.report": report,
+}
 SIZES = "--steps 2 --every 1 --grpo-steps 3 --queries 2 --k 8 --problems 3 --held-out 3 --demonstrations 4".split()
 
 
@@ -38,12 +44,13 @@ def test_real_goes_from_a_cold_start_to_its_tables(real_path, tmp_path, monkeypa
     given = ["--model", real_path / "model", "--out", out, "--keep", tmp_path / "kept", *SIZES]
     code, said = run_program(real.main, *given)
     assert code == 0, said
-    assert begun == ["tools.zpd", "eval.py", "train.py", "eval.py", "train.py", "eval.py"]
+    each = ["train.py", "tools.report", "eval.py"]
+    assert begun == ["tools.zpd", "eval.py", *each, *each] and (out / "tapo-0.html").stat().st_size > 10_000
     assert "| 0 | 10 | 7 (70 %) | 6 | 3 |" in said and "tools.zpd kept" in said and "TAPO - GRPO" in said
     for name, steps in (("grpo", 3), ("tapo", 2)):
         rows = [json.loads(line) for line in (out / f"{name}-0" / "metrics.jsonl").open()]
         assert len(rows) == steps and rows[0]["lr"] > 0
     run_program(real.main, *given)
-    assert len(begun) == 6  # everything is there
+    assert len(begun) == 8  # everything is there
     code, again = run_program(real.main, "--table", tmp_path / "kept.json", "--every", 1)
     assert code == 0 and again.strip() == said[said.index(str(real_path)) :].strip()
