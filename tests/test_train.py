@@ -251,7 +251,9 @@ def test_the_real_path(real_path, tmp_path, monkeypatch, capsys):
     answers = {p.question: p.answer for p in data.load(str(real_path / "problems.jsonl"))}
     kept = [row for row in map(json.loads, (out / "trajectories.jsonl").open()) if row["outcome"] == "kept"]
     for row in kept:
-        assert row["wrong"].startswith(row["prefix"]) and "".join(row["tokens"]).startswith(row["prefix"] + row["turn"])
+        assert row["wrong"].startswith(row["prefix"])
+        if "\ufffd" not in row["turn"]:  # else a character's bytes are in several tokens, each no text by itself
+            assert "".join(row["tokens"]).startswith(row["prefix"] + row["turn"])
         assert len(row["tokens"]) == len(row["ots_weights"]) and all(0.01 <= w <= 10 for w in row["ots_weights"])
         assert row["reward"] == verify(row["prefix"] + row["turn"], answers[row["question"]])
         assert verify(row["right"], answers[row["question"]]) and not verify(row["wrong"], answers[row["question"]])
