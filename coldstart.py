@@ -140,9 +140,20 @@ class Maker:
         return sft, ift, counts
 
 
-def valid(counts: Counter) -> float:
-    """The share of valid constructions among those that were tried."""
-    return (counts["ift"] + counts["output_ends_wrong"]) / max(1, counts["tried"])
+def valid(counts: dict) -> int:
+    """How many constructions are valid, whether they end right or not."""
+    return counts["ift"] + counts["output_ends_wrong"]
+
+
+def skill(counts: dict) -> float:
+    """Their share of those that were tried."""
+    return valid(counts) / max(1, counts["tried"])
+
+
+def lost(counts: dict) -> dict[str, int]:
+    """How many were lost to what (reflect.OUTCOMES), the most first."""
+    found = {name: counts[f"output_{name}"] for name in reflect.OUTCOMES if counts.get(f"output_{name}")}
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 def example(problem: int, prompt: str, response: str, ids: list[int]) -> dict:
@@ -385,7 +396,7 @@ def toy_maker(model, tokenizer, m_max: int) -> Maker:
 def toy_skill(model, tokenizer) -> float:
     """The share of valid constructions among those that the model tries on some of the toy's problems."""
     _, _, counts = toy_maker(model, tokenizer, m_max=4).make(0)
-    return valid(counts)
+    return skill(counts)
 
 
 # ---------------------------------------------------------------------------------------------------------- the program
@@ -424,11 +435,9 @@ def make(settings: ColdStart, path: str | Path, problems: list[data.Problem], fo
 
 def funnel(counts: Counter) -> str:
     """What became of the constructions, in one line."""
-    lost = {name: counts[f"output_{name}"] for name in reflect.OUTCOMES if counts[f"output_{name}"]}
-    lost = ", ".join(f"{count} {name}" for name, count in sorted(lost.items(), key=lambda one: -one[1]))
-    good = counts["ift"] + counts["output_ends_wrong"]
-    told = f"{good} of {counts['tried']} constructions are valid ({100 * valid(counts):.0f} %), {counts['ift']} of them"
-    return f"{told} right; lost: {lost or 'none'}"
+    reasons = ", ".join(f"{count} {name}" for name, count in lost(counts).items())
+    share = f"{valid(counts)} of {counts['tried']} constructions are valid ({100 * skill(counts):.0f} %)"
+    return f"{share}, {counts['ift']} of them right; lost: {reasons or 'none'}"
 
 
 def own_examples(settings: ColdStart, folder: Path) -> list[dict]:
@@ -481,7 +490,7 @@ def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
         model, place = folder / f"round-{number}" / "model", folder / f"round-{number + 1}"
         counts = make(settings, model, problems, place)
         told.append(f"round {number}: {funnel(counts)}")
-        if counts["tried"] >= LEAST and valid(counts) >= s.skill:
+        if counts["tried"] >= LEAST and skill(counts) >= s.skill:
             say("\n".join(told))
             parallel.first(partial(model.rename, folder / "model"))
             return
@@ -491,7 +500,7 @@ def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
             learn(settings, model, own_examples(settings, place) + shown, place)
     say("\n".join(told))
     raise ValueError(
-        f"after {s.rounds} rounds {100 * valid(counts):.0f} % of the constructions are valid, and --skill asks for "
+        f"after {s.rounds} rounds {100 * skill(counts):.0f} % of the constructions are valid, and --skill asks for "
         f"{100 * s.skill:.0f} %: {model} is there all the same. Begin again in another --out with more demonstrations, "
         "more --epochs or --rounds, a higher --lr, or a lower --skill"
     )

@@ -49,6 +49,7 @@ def checkpointing_flag():
     return flag(True, "compute activations again in backward: much less memory, more time", free=True)
 
 
+HOLES = {"prompt_template": ("question",), "synthesis_template": ("question", "wrong", "right")}  # of each wording
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
 
@@ -96,7 +97,7 @@ class Prompting:
                 raise ValueError(f"{flag_of(name)} is no UTF-8 text")
         if self.chat_template is not None and "messages" not in self.chat_template:
             raise ValueError("--chat-template does not mention messages, so it is no chat template")
-        for name, holes in (("prompt_template", ("question",)), ("synthesis_template", ("question", "wrong", "right"))):
+        for name, holes in HOLES.items():
             for hole in holes if getattr(self, name) is not None else ():
                 if f"{{{hole}}}" not in getattr(self, name):
                     raise ValueError(f"{flag_of(name)} has no {{{hole}}} in it: that is where the {hole} is put")

@@ -83,9 +83,9 @@ TEMPLATES = Templates(
 
 
 def worded(text: str, *holes: str) -> str:
-    """A wording with {question} or other `holes` in it, as `Templates` has it: any other brace stands for itself."""
+    """A wording with {question} and other `holes` in it, as `Templates` has it: any other brace stands for itself."""
     text = text.replace("{", "{{").replace("}", "}}")
-    for hole in holes or ("question",):
+    for hole in holes:
         text = text.replace(f"{{{{{hole}}}}}", f"{{{hole}}}")
     return text
 

@@ -113,10 +113,8 @@ def described(model) -> dict:
 def merged(model) -> dict[str, torch.Tensor]:
     """The state of a model that needs no adapters, float32, tied tensors once; shards where they are shards."""
     adapters = {f"{name}.weight": adapter for name, adapter in _adapters(model).items()}
-    state = {name: t for name, t in model.state_dict(keep_vars=True).items() if ".adapter." not in name}
-    names = {t: name for name, t in reversed(state.items())}
     found = {}
-    for tensor, name in names.items():
+    for name, tensor in policy.stored(model).items():
         found[name] = tensor.float()
         if adapter := adapters.get(name):
             whole = found[name] + adapter.scale * (adapter.B @ adapter.A)

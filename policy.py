@@ -182,11 +182,11 @@ def trust(remote_code: bool):
     _trusted = remote_code
 
 
-def load(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32, weights: bool = True):
+def load(path: str, device: str = "cpu", weights: bool = True):
     """(model, tokeniser) of a local folder or hub id; see `load_tokenizer`, `load_model` and, for a model without its
     `weights`, `outline`. Raises ValueError with a sentence when they do not go together."""
     tokenizer = load_tokenizer(path)
-    model = load_model(path, device, dtype) if weights else outline(path)
+    model = load_model(path, device) if weights else outline(path)
     ids, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
     if ids > rows:
         raise ValueError(f"{path}: its tokeniser has {ids} ids, and its embedding holds {rows}: one is another model's")
@@ -238,13 +238,13 @@ def skeleton(model_config, dtype: torch.dtype):
     return made.eval()
 
 
-def load_model(path: str, device: str = "cpu", dtype: torch.dtype = torch.float32):
-    """The causal LM of a local folder or hub id, in evaluation mode; training wants it in float32. Raises ValueError
-    with a sentence when there is none, when weights are missing, left over or not finite, or when its logits are not
-    what `Policy` would compute. Runs no code of the folder's (but see `trust`), and unpickles nothing."""
+def load_model(path: str, device: str = "cpu"):
+    """The causal LM of a local folder or hub id, in float32 and in evaluation mode. Raises ValueError with a sentence
+    when there is none, when weights are missing, left over or not finite, or when its logits are not what `Policy`
+    would compute. Runs no code of the folder's (but see `trust`), and unpickles nothing."""
     with _loading(path), torch.no_grad():
         model, found = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, trust_remote_code=_trusted, use_safetensors=True,
+            path, dtype=torch.float32, trust_remote_code=_trusted, use_safetensors=True,
             output_loading_info=True, ignore_mismatched_sizes=True,
         )  # fmt: skip
         for kind in ("missing", "unexpected", "mismatched"):
@@ -275,8 +275,8 @@ def outline(path: str):
         if parameter is not None and not parameter.is_meta:  # tied ones stay the same object
             return nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
+    config = load_config(path)
     with _loading(path):
-        config = AutoConfig.from_pretrained(path, trust_remote_code=_trusted)
         hook = register_module_parameter_registration_hook(weightless)
         try:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=_trusted)
@@ -292,7 +292,7 @@ def fill(model, path: str):
     call it alike; each reads its rows. Where transformers has the weights under other names than the model (it merges
     the experts of some mixtures), the first process loads all of them and hands them out. Raises ValueError as
     `load_model` does, but for the logits, which `check` looks at."""
-    tensors = _stored(model)
+    tensors = stored(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     with _loading(path):
         found = parallel.contents(_files(path))
@@ -302,7 +302,7 @@ def fill(model, path: str):
             parallel.read(found, tensors)
 
     def load_whole():
-        loaded.update(_stored(load_model(path)))
+        loaded.update(stored(load_model(path)))
         if {name: tuple(tensor.shape) for name, tensor in loaded.items()} != shapes:
             raise ValueError(f"{path} holds another model than the one to go on with")
 
@@ -325,7 +325,7 @@ def _finite(weights: dict[str, torch.Tensor]):
         raise ValueError(f"its weights are not finite: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
 
 
-def _stored(model) -> dict[str, torch.Tensor]:
+def stored(model) -> dict[str, torch.Tensor]:
     """What belongs into a model's file: parameters, tied ones once under their first name, and persistent buffers."""
     names = {tensor: name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
     return {name: tensor for tensor, name in names.items() if ".adapter." not in name}  # they have files of their own
@@ -333,9 +333,9 @@ def _stored(model) -> dict[str, torch.Tensor]:
 
 def _under_their_names(model) -> bool:
     """Whether transformers stores what is in the model as it is, under the names that it has there."""
-    tensors = _stored(model)
-    stored = revert_weight_conversion(model, dict(tensors))
-    return stored.keys() == tensors.keys() and all(stored[name] is tensor for name, tensor in tensors.items())
+    tensors = stored(model)
+    theirs = revert_weight_conversion(model, dict(tensors))
+    return theirs.keys() == tensors.keys() and all(theirs[name] is tensor for name, tensor in tensors.items())
 
 
 def _files(path: str) -> list[Path]:
@@ -430,7 +430,7 @@ def save(model, tokenizer, folder: str | Path, tensors: dict | None = None):
     folder = Path(folder)
     scratch = folder.with_name(f".{folder.name}.{parallel.gather(os.getpid())[0]}")
     disable_progress_bar()
-    by_rows, tensors = _under_their_names(model), tensors or _stored(model)
+    by_rows, tensors = _under_their_names(model), tensors or stored(model)
     weights = {} if by_rows else {name: _on_first(tensor) for name, tensor in tensors.items()}
 
     def begin():

@@ -184,9 +184,10 @@ def prompting_of(tokenizer, how: Prompting) -> tuple[data.Templates, dict]:
     (`data.prompt_ids`). A chat template that was given becomes the tokeniser's own, with which it is saved."""
     templates = toy.TEMPLATES if toy.speaks(tokenizer) else data.TEMPLATES
     if how.prompt_template:
-        templates = replace(templates, plain=data.worded(how.prompt_template))
+        plain = data.worded(how.prompt_template, *config.HOLES["prompt_template"])
+        templates = replace(templates, plain=plain)
     if how.synthesis_template:
-        task = data.worded(how.synthesis_template, "question", "wrong", "right")
+        task = data.worded(how.synthesis_template, *config.HOLES["synthesis_template"])
         templates = replace(templates, synthesis=task, anew=task)
     if how.chat_template:
         tokenizer.chat_template = how.chat_template

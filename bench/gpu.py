@@ -33,6 +33,7 @@ import transformers
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import checkpoint
 import config
 import parallel
 import policy
@@ -287,14 +288,6 @@ def sections() -> list[tuple]:
     return found if cards > 1 else [one for one in found if not one[0].startswith("fsdp")]
 
 
-def commit() -> str:
-    """The checkout's, if it is one."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
 def shown(value) -> str:
     """A figure in the table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -318,7 +311,7 @@ def main():
         torch.backends.cuda.enable_cudnn_sdp(False)  # as parallel.start does
     card = f"{cards} x {torch.cuda.get_device_name()}" if GPU else "no GPU: a small version, whose figures mean nothing"
     about = {"card": card, "torch": torch.__version__, "transformers": transformers.__version__}
-    about |= {"date": date.today().isoformat(), "commit": commit()}
+    about |= {"date": date.today().isoformat(), "commit": checkpoint.commit()}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     found = {}
     for name, section, *given in sections():

@@ -30,6 +30,7 @@ import arithmetic
 import study
 
 import checkpoint
+import coldstart
 import config
 import metrics
 
@@ -140,18 +141,16 @@ def turns(runs: list[Path]) -> dict[str, int]:
     }
 
 
-LOST = "output_tags output_not_verbatim output_no_turn output_splice output_cut output_too_long".split()
-
-
 def told(results: dict, every: int) -> str:
     """All tables."""
     counts, (kept, of) = results["rounds"], results["kept"]
-    lost = [name for name in LOST if any(count[name] for count in counts)]
-    rounds = [["round", "tried", "valid", "of them right", *(name.removeprefix("output_") for name in lost)]]
+    lost = list(dict.fromkeys(name for count in counts for name in coldstart.lost(count)))
+    rounds = [["round", "tried", "valid", "of them right", *lost]]
     for number, c in enumerate(counts):
-        valid = c["ift"] + c["output_ends_wrong"]
-        share = f"{valid} ({100 * valid / max(1, c['tried']):.0f} %)"
-        rounds.append([str(number), str(c["tried"]), share, str(c["ift"]), *(str(c[name]) for name in lost)])
+        share = f"{coldstart.valid(c)} ({100 * coldstart.skill(c):.0f} %)"
+        rounds.append(
+            [str(number), str(c["tried"]), share, str(c["ift"]), *(str(c[f"output_{name}"]) for name in lost)]
+        )
     at = list(range(every, results["steps"] + 1, every))[-2:]
     hours = metrics.table({name: mean(figures) for name, figures in results["hours"].items()})
     return "\n\n".join([

@@ -5,12 +5,12 @@ import itertools
 import json
 import multiprocessing
 import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import free_port
 from tiny import make_model, make_tokenizer
 
 import config
@@ -265,9 +265,7 @@ def test_two_processes_sample_what_one_does(toy_path, monkeypatch, capsys):
     two.mkdir()
     (two / "part-0.jsonl").write_text("".join(rows[:20]))
     (two / "config.json").write_text((one / "config.json").read_text())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     fork = multiprocessing.get_context("fork")
     ranks = [fork.Process(target=as_rank, args=(r, port, ["eval.py", *given, "two"], f"log-{r}")) for r in range(2)]
     for rank in ranks:

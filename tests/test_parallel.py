@@ -1,7 +1,6 @@
 """One, two and four processes compute the same (invariants 2 and 10), on a CPU with gloo and FSDP2."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from processes import free_port
 from tiny import make_model
 
 import parallel
@@ -41,12 +41,6 @@ def ranks(tmp_path, count, *flags, local=None):
     out = tmp_path / f"{count}.pt"
     finish(processes(count, HERE / "ranks.py", out, *flags, local=local))
     return torch.load(out, weights_only=True)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def same(one, two):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_parallel import free_port
+from processes import free_port
 
 import checkpoint
 import parallel

@@ -30,6 +30,7 @@ from transformers import AttentionInterface
 
 import lora
 import policy
+from config import as_flags
 
 USABLE, SHARE = 0.95, 0.8
 GIB = 2**30
@@ -211,10 +212,10 @@ class Plan:
         for with_them in ({}, adapters):
             ways = [with_them | way for way in ({}, small, less, small | less)]
             fit = [way for way in ways if way and not self.fits and not found and self.changed(**way).fits]
-            found += [" ".join(_flags(way)) for way in fit[:1]]
+            found += [as_flags(way) for way in fit[:1]]
         for count in (2, 4, 8, 16, 32) if (not found or "lora" in found[0]) and not self.fits else ():
             if count > self.processes and (more := self.changed(count, **small | less)).fits:
-                found.append(" ".join([f"{more.processes} {'GPUs' if self.gpu else 'processes'}", *_flags(less)]))
+                found.append(f"{more.processes} {'GPUs' if self.gpu else 'processes'} {as_flags(less)}".rstrip())
                 break
         return found
 
@@ -233,11 +234,6 @@ class Plan:
 
 def _count(tensors) -> int:
     return sum(tensor.numel() for tensor in tensors)
-
-
-def _flags(changes: dict) -> list[str]:
-    """Changes as flags."""
-    return [f"--{n.replace('_', '-')}" + ("" if value is True else f" {value}") for n, value in changes.items()]
 
 
 def _told(parts: dict[str, float]) -> str:
