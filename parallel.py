@@ -49,6 +49,9 @@ def start():
     that there is one path on GPUs; on a CPU it needs none."""
     gpu = torch.cuda.is_available()
     if gpu:
+        here, cards = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        if here > cards:
+            config.fail(f"{here} processes need a GPU each, and this node has {cards}: use --nproc-per-node {cards}")
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and nearly every one is new
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -3,16 +3,18 @@
     python bench/gpu.py                # on a GPU; prints a table and writes gpu.json (--out)
     python bench/gpu.py                # on a CPU: a small version of itself, whose figures mean nothing
 
-greedy      the sampler's greedy completions beside those of transformers' generate, in bfloat16 and in float32
+greedy      the sampler's greedy completions beside those of transformers' generate, in bfloat16 and in float32; at the
+            first difference, how far our token's logit is below the highest by the model's own forward
 graphs      the same completions by recorded steps and without; the time of a step
 gap         log-probabilities of the sampler beside the trainer's, in bfloat16
 bytes       what a decode step reads: at least (weights, and each row's own positions, once), by the sampler's pages,
             and under a mask over whole buckets, as it was before it had pages; from the lengths, not measured
-speed       useful tokens a second: 24 prompts of 100 to 300 tokens, 8 completions each, lengths geometric with mean
+speed       useful tokens a second: 12 prompts of 100 to 300 tokens, 8 completions each, lengths geometric with mean
             512, cut at 2,048, 64 side by side; generate on the first 64 of them; transformers' continuous batching.
             A step's time beside that of reading its bytes once, at the rate at which the card reads a large tensor
 update      an update of train.py at 8,192 tokens a card, gradient checkpointing on, float32 master weights: seconds,
-            peak memory, model FLOPs utilisation (of the rate of a large product of bfloat16 matrices on this card)
+            peak memory and what tools.plan says of it, model FLOPs utilisation (of the rate of a large product of
+            bfloat16 matrices on this card); of 8 B with --lora 32, whose weights need no products for gradients
 fsdp        the same on every card there is, sampling included
 
 Weights are random, of Qwen3's shapes. A section that fails or does not fit is named with its reason, and the rest goes
@@ -42,6 +44,7 @@ from data import Problem
 from rollouts import Batch, Response
 from sampler import PAGE, Sampler
 from tools.continuous import ContinuousBatching
+from tools.memory import Plan
 from train import Trainer
 
 GPU = torch.cuda.is_available()
@@ -53,10 +56,10 @@ SHAPES = {  # hidden, intermediate, layers, heads, key heads, head_dim, vocabula
     "small": (96, 192, 2, 6, 2, 16, 512, False),
 }
 SIZES = ("0.6B", "8B") if GPU else ("tiny", "small")
-RAGGED = 2048, 64, 24  # the longest completion, how many side by side, prompts
+RAGGED = 2048, 64, 12  # the longest completion, how many side by side, prompts
 MOST, SLOTS, PROMPTS = RAGGED if GPU else (24, 4, 3)
 ROW = 2048 if GPU else 32  # tokens of a row of an update, of which each card gets four
-LIMIT = 500.0  # seconds, after which no section begins
+LIMIT = 480.0  # seconds, after which no section begins
 
 
 def make_model(size: str, dtype=torch.bfloat16):
@@ -106,20 +109,27 @@ def rate(amount: float, call) -> float:
 
 
 def greedy(size: str, dtype: torch.dtype) -> dict:
-    """How many of some greedy completions are those of generate, and how long they agree."""
+    """How many of some greedy completions are those of generate, how long they agree, and what a difference costs."""
     model = make_model(size, dtype)
-    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 128 if GPU else 8
-    theirs = [generate(model, [prompt], limit, do_sample=False)[0].tolist() for prompt in prompts]
+    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 96 if GPU else 8
+    theirs = generate(model, prompts, limit, do_sample=False).tolist()
     sampler = Sampler(model, eos_ids=())
     ours = [group[0].ids for group in sampler.sample(prompts, max_new_tokens=limit, temperature=0)]
     agree = [next((i for i, (a, b) in enumerate(zip(*pair)) if a != b), limit) for pair in zip(ours, theirs)]
-    return {"equal": f"{agree.count(limit)} of {len(agree)}", "agreeing_tokens": sum(agree) / len(agree)}
+    below = [0.0]
+    for prompt, ids, same in zip(prompts, ours, agree):
+        if same < limit:
+            with torch.no_grad():
+                logits_V = model(torch.tensor([prompt + ids[:same]], device=DEVICE)).logits[0, -1].float()
+            below.append((logits_V.max() - logits_V[ids[same]]).item())
+    found = {"equal": f"{agree.count(limit)} of {len(agree)}", "agreeing_tokens": sum(agree) / len(agree)}
+    return found | {"below_highest": max(below)}
 
 
 def graphs(size: str) -> dict:
     """Recorded steps beside unrecorded ones."""
     model, found = make_model(size), {}
-    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 128 if GPU else 8
+    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 64 if GPU else 8
     for way in (True, False):
         sampler = Sampler(model, eos_ids=(), slots=SLOTS)
         sampler.by_graph = sampler.by_graph and way
@@ -220,13 +230,15 @@ def speed(size: str, way: str) -> dict:
     }  # fmt: skip
 
 
-def step_of_training(size: str) -> dict:
+def step_of_training(size: str, rank: int = 0) -> dict:
     """What train.py does in a step, in each process of the group: sampling with whole weights, an update of rows with
-    made-up responses, sharded, and new weights to sample with."""
+    made-up responses, sharded, and new weights to sample with. `rank`: that of --lora."""
     cards, rng = parallel.size(), random.Random(0)
-    given = {"algo": "grpo", "queries": 4 * cards, "k": 2, "max_new_tokens": 64 if GPU else 4, "kl": 0.0}
+    given = {"algo": "grpo", "queries": 4 * cards, "k": 2, "max_new_tokens": 64 if GPU else 4, "kl": 0.0, "lora": rank}
     given |= {"micro_batch_tokens": 4 * ROW, "gradient_checkpointing": True}
-    settings, model = config.settle(config.Training, given), make_model(size, torch.float32)
+    settings = config.settle(config.Training, given)
+    model = make_model(size, parallel.precision() if rank else torch.float32)
+    plan = Plan(model.config, settings, cards, float("inf"), 8, gpu=GPU)
     model.generation_config.eos_token_id = 1
     problems = [Problem(question, "0") for question in ("1+1=?", "2+2=?", "3+3=?", "4+4=?")]
     trainer = Trainer(settings, model, toy.tokenizer(), problems, parallel.device())
@@ -237,6 +249,7 @@ def step_of_training(size: str) -> dict:
         made_up = {"query": query, "prompt": ids[:8], "text": "", "reward": 1.0, "reflects": False}
         rows.append(Response(ids[8:], [0.0] * (ROW - 8), True, **made_up))
     if GPU:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     figures = []
 
@@ -245,21 +258,24 @@ def step_of_training(size: str) -> dict:
 
     seconds = [timed(update) for _ in range(3)]
     tokens, (_, _, layers, heads, _, head_dim, _, _) = 4 * ROW * cards, SHAPES[size]
-    work_done = tokens * (6 * parameters(size) + 6 * layers * heads * head_dim * ROW)  # causal attention: half of 12
+    attention = 2 * layers * heads * head_dim * ROW  # a token's products in a forward; causal: half of 4
+    # A backward takes two products for each of a forward's; where a weight is frozen, one.
+    work_done = tokens * ((4 if rank else 6) * parameters(size) + 3 * attention)
     edge = 8192 if GPU else 256
     matrix = torch.randn(edge, edge, dtype=torch.bfloat16, device=DEVICE)
     product = rate(2 * edge**3, lambda: matrix @ matrix)
     found = {"cards": cards, "sampling_s": sampling, "update_s": min(seconds[1:]), "grad_norm": figures[0]["grad_norm"]}
     found |= {"tflops_a_card": work_done / cards / min(seconds[1:]) / 1e12, "product_tflops": product / 1e12}
-    found["mfu"] = found["tflops_a_card"] / found["product_tflops"]
+    found |= {"mfu": found["tflops_a_card"] / found["product_tflops"], "plan_gb": plan.peak / 1e9}
     return found | ({"peak_gb": torch.cuda.max_memory_allocated() / 1e9} if GPU else {})
 
 
-def update(size: str, cards: int) -> dict:
+def update(size: str, cards: int, rank: int = 0) -> dict:
     """`step_of_training`, in processes of its own, one a card; on a CPU in this one."""
     if not GPU:
-        return step_of_training(size)
+        return step_of_training(size, rank)
     command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={cards}", __file__, "--update", size]
+    command += ["--lora", str(rank)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=240)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "Error" in line]
@@ -281,9 +297,10 @@ def sections() -> list[tuple]:
         *[(f"bytes {size}", bytes_of, size, *RAGGED) for size in ("0.6B", "8B")],
         ("bytes 8B, to 8,192", bytes_of, "8B", 8192, 64, 64),
         *[(f"speed {size} sampler", speed, size, "sampler") for size in SIZES],
-        (f"update {quick}, 1 card", update, quick, 1),
+        (f"update {quick}", update, quick, 1),
+        (f"update {large} --lora 32", update, large, 1, 32 if GPU else 2),
         (f"fsdp {large if cards > 1 else quick}, {cards} cards", update, large if cards > 1 else quick, cards),
-        *[(f"speed {size} {way}", speed, size, way) for size in SIZES for way in ("continuous", "generate")],
+        *[(f"speed {size} {way}", speed, size, way) for size in SIZES for way in ("generate", "continuous")],
     ]
     return found if cards > 1 else [one for one in found if not one[0].startswith("fsdp")]
 
@@ -297,11 +314,13 @@ def main():
     """The program; see the module's docstring."""
     parser = config.Parser(__doc__)
     parser.add_argument("--out", default="gpu.json", help="where the figures go")
+    parser.add_argument("--limit", type=float, default=LIMIT, metavar="SECONDS", help="after them no section begins")
     parser.add_argument("--update", metavar="SIZE", help="only this update, in a process that torchrun started")
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="of that update's adapters; 0 for none")
     args = parser.parse_args()
     if args.update:
         parallel.start()
-        found = step_of_training(args.update)
+        found = step_of_training(args.update, args.lora)
         if parallel.rank() == 0:
             print(json.dumps(found), flush=True)
         parallel.stop()
@@ -319,7 +338,7 @@ def main():
             gc.collect()
             torch.cuda.empty_cache()
         begun = time.perf_counter()
-        if begun - start > LIMIT:
+        if begun - start > args.limit:
             found[name] = {"failed": "no time was left"}
         else:
             try:
@@ -329,7 +348,7 @@ def main():
         found[name]["seconds"] = round(time.perf_counter() - begun, 1)
         for figure, value in found[name].items():
             print(f"{name:24} {figure:18} {shown(value)}", flush=True)
-    Path(args.out).write_text(json.dumps(about | {"sections": found}, indent=1) + "\n")
+        Path(args.out).write_text(json.dumps(about | {"sections": found}, indent=1) + "\n")
     print(f"{args.out} written after {time.perf_counter() - start:.0f} s")
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what they expect is a CPU's; bench/gpu.py tests GPUs
 
 import pytest
 import torch

@@ -31,13 +31,12 @@ def test_all_sections_run_and_one_that_fails_is_named(run_program, monkeypatch, 
     assert figures["greedy tiny float32"]["equal"] == "3 of 3" and 0 < figures["gap tiny"]["gap_max"] < 0.1
     read = figures["bytes 8B"]
     assert read["weights_mb"] < read["least_mb"] < read["now_mb"] < 1.001 * read["least_mb"]
-    assert read["least_mb"] - read["weights_mb"] < 0.5 * (read["before_mb"] - read["weights_mb"])
+    assert read["least_mb"] - read["weights_mb"] < 0.6 * (read["before_mb"] - read["weights_mb"])
     assert read["cache_now_mb"] < 0.5 * read["cache_before_mb"]
 
 
-def test_what_is_left_when_time_is_up_is_named(run_program, monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu, "LIMIT", -1.0)
-    _, said = run_program(gpu.main, "--out", tmp_path / "gpu.json")
+def test_what_is_left_when_time_is_up_is_named(run_program, tmp_path):
+    _, said = run_program(gpu.main, "--out", tmp_path / "gpu.json", "--limit", -1)
     assert said.count("no time was left") == len(gpu.sections())
 
 

@@ -154,3 +154,14 @@ def test_the_sampler_s_copy_keeps_the_rotary_frequencies(group, monkeypatch):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     mine, theirs = dict(copied.named_buffers()), dict(model.named_buffers())
     assert mine and all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_more_processes_than_gpus_are_refused_in_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        parallel.start()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == "error: 2 processes need a GPU each, and this node has 1: use --nproc-per-node 1\n"

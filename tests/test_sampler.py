@@ -340,7 +340,8 @@ def test_the_kernel_is_given_what_plain_attention_sees(heads, window, scaling, k
     key, value = torch.randn(2, 20, size, 2, 8)
     table = torch.randperm(20)[:15].view(5, 3).int()
     query = torch.randn(5, heads, 8)
-    ours = sampler.paged_attention(query, key, value, table, seen, scaling, window)
+    begin = torch.arange(6, dtype=torch.int32) * torch.tensor([[1], [12]], dtype=torch.int32)
+    ours = sampler.paged_attention(query, key, value, table, seen, begin, scaling, window)
     near = torch.arange(12) >= (seen - (window or 12))[:, None]
     mask = near & (torch.arange(12) < seen[:, None])
     rows = [x[table.long()].flatten(1, 2).transpose(1, 2) for x in (key, value)]
@@ -466,6 +467,36 @@ def test_steps_replayed_like_graphs_give_the_same_completions(fails, monkeypatch
         assert said == "sampling without CUDA graphs: operation not permitted\n" and recorded == [6]
     else:
         assert recorded == [6, 4, 1] and not said
+
+
+@pytest.mark.parametrize(("kind", "count"), [("qwen3", 9), ("llama", 5), ("gpt_oss", 5), ("gemma3", 0)])
+def test_norms_in_one_kernel_give_the_same(kind, count):
+    """Those of two layers and the last one; Qwen3's layers have four. Gemma's, which scale by 1 + w, are its own."""
+    model, prompts = make_model(kind, tied=False), ragged_prompts(5)
+    for weight in model.parameters():
+        if weight.ndim == 1:
+            weight.data.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(len(weight)))
+    plain = Sampler(model, eos_ids=(), slots=3)
+    before = plain.sample(prompts, 2, max_new_tokens=12)
+    plain.norms = sampler.norms(model)
+    assert len(plain.norms) == count
+    after = plain.sample(prompts, 2, max_new_tokens=12)
+    assert ids(after) == ids(before) and not any("forward" in vars(module) for module in model.modules())
+    gap = [abs(a - b) for g, h in zip(after, before) for c, d in zip(g, h) for a, b in zip(c.logprobs, d.logprobs)]
+    assert max(gap) < 1e-4
+
+
+def test_a_norm_of_another_kind_is_left_alone():
+    class Doubled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.variance_epsilon = torch.nn.Parameter(torch.ones(8)), 1e-6
+
+        def forward(self, x):
+            return 2 * self.weight * x / (x.square().mean(-1, keepdim=True) + self.variance_epsilon).sqrt()
+
+    model = torch.nn.Sequential(Doubled(), torch.nn.RMSNorm(8), torch.nn.Linear(8, 8))
+    assert sampler.norms(model) == []
 
 
 def test_logits_are_not_rounded_to_the_precision_of_the_weights(monkeypatch):

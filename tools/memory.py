@@ -181,11 +181,16 @@ class Plan:
             return [2 * layer for layer in layers], 2 * rest
 
     @property
+    def peak(self) -> float:
+        """What an update with its step takes."""
+        return max(sum(self.update.values()), sum(self.step.values()))
+
+    @property
     def needed(self) -> float:
         """What a process needs at the most; on a GPU with a single slot."""
         cache = max(row / SHARE if self.gpu else row * self.slots[name] for name, row in self.rows.items())
         sampling = sum(self.held.values()) + cache
-        return max(sampling, *(sum(part.values()) for part in (self.update, self.step)))
+        return max(sampling, self.peak)
 
     @property
     def fits(self) -> bool:
