@@ -12,6 +12,7 @@ bytes       what a decode step reads: at least (weights, and each row's own posi
 speed       useful tokens a second: 12 prompts of 100 to 300 tokens, 8 completions each, lengths geometric with mean
             512, cut at 2,048, 64 side by side; generate on the first 64 of them; transformers' continuous batching.
             A step's time beside that of reading its bytes once, at the rate at which the card reads a large tensor
+rows        a step's time, and tokens a second, of so many rows side by side, which see some 200 positions each
 update      an update of train.py at 8,192 tokens a card, gradient checkpointing on, float32 master weights: seconds,
             peak memory and what tools.plan says of it, model FLOPs utilisation (of the rate of a large product of
             bfloat16 matrices on this card); of 8 B with --lora 32, whose weights need no products for gradients
@@ -230,6 +231,21 @@ def speed(size: str, way: str) -> dict:
     }  # fmt: skip
 
 
+def rows(size: str) -> dict:
+    """Steps of more and more rows: the difference of a longer and a shorter call, so that recording does not count."""
+    model, found = make_model(size), {}
+    prompts, (few, many) = work(model.config.vocab_size)[0][::8][:8], (8, 40) if GPU else (2, 4)
+    for count in (8, 64, 256, 512) if GPU else (3, 6):
+        sampler = Sampler(model, eos_ids=(), slots=count)
+        seconds = []
+        for most in (few, many):
+            sampler.sample(prompts, count // len(prompts), max_new_tokens=most)
+            seconds.append(sampler.stats.decode_seconds)
+        step = (seconds[1] - seconds[0]) / (many - few)
+        found |= {f"step_ms_{count}": 1e3 * step, f"tokens_a_second_{count}": count / step}
+    return found
+
+
 def step_of_training(size: str, rank: int = 0) -> dict:
     """What train.py does in a step, in each process of the group: sampling with whole weights, an update of rows with
     made-up responses, sharded, and new weights to sample with. `rank`: that of --lora."""
@@ -297,6 +313,7 @@ def sections() -> list[tuple]:
         *[(f"bytes {size}", bytes_of, size, *RAGGED) for size in ("0.6B", "8B")],
         ("bytes 8B, to 8,192", bytes_of, "8B", 8192, 64, 64),
         *[(f"speed {size} sampler", speed, size, "sampler") for size in SIZES],
+        (f"rows {large}", rows, large),
         (f"update {quick}", update, quick, 1),
         (f"update {large} --lora 32", update, large, 1, 32 if GPU else 2),
         (f"fsdp {large if cards > 1 else quick}, {cards} cards", update, large if cards > 1 else quick, cards),
