@@ -14,7 +14,7 @@ lines: rows are added whole, files are replaced whole, and a last line torn by a
         optimizer.safetensors   AdamW's moments
         state.json              the step, and checksums of every other file
     model               a link to the newest checkpoint's model, or a copy where there are no links
-    adapter             with --lora the link is this one, and model is written at the end: adapter and weights in one
+    adapter             with --lora the link is this one, and the last checkpoint gets a model, too: both in one
     .lock               who writes here, while it does
 
 A checkpoint is written to a hidden folder, synced to disk and renamed: a folder called step-N is complete, whenever the
@@ -24,13 +24,16 @@ random in a step follows from the seed and the step's number.
 """
 
 import atexit
+import contextlib
 import fcntl
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
@@ -39,6 +42,7 @@ from pathlib import Path
 import tokenizers
 import torch
 import transformers
+from tqdm import tqdm
 
 import config
 import lora
@@ -250,6 +254,32 @@ def save(folder: Path, step: int, model, tokenizer, optimizer, keep: int = 1):
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+class Saves:
+    """When the next checkpoint of a training is due, and whether a stop leaves the time for one."""
+
+    def __init__(self, every: int, minutes: float):
+        """One is due after every so many steps, and after so many minutes."""
+        self.every, self.minutes, self.last, self.warned = every, minutes, time.monotonic(), False
+
+    def due(self, step: int) -> bool:
+        """Whether one is due after `step`. All processes must call it alike."""
+        return step % self.every == 0 or parallel.gather(time.monotonic() - self.last > 60 * self.minutes)[0]
+
+    @contextlib.contextmanager
+    def saving(self, update: float):
+        """In this block one is written. If torchrun leaves a stopped run less time than an update, which took `update`
+        seconds, and a save take, a warning says so, once."""
+        begun = time.monotonic()
+        yield
+        self.last = time.monotonic()
+        seconds = update + self.last - begun
+        if parallel.rank() == 0 and not self.warned and seconds > parallel.grace():
+            self.warned = True
+            told = f"torchrun kills a stopped run after {parallel.grace():.0f} s, and an update and a save took"
+            flag = f"start it with --shutdown-timeout {max(1800, math.ceil(4 * seconds))}"
+            tqdm.write(f"warning: {told} {seconds:.0f} s, so a stop may be lost: {flag}", file=sys.stderr)
+
+
 def _save_adapter(folder: Path, model):
     def begin():
         folder.mkdir()
@@ -404,14 +434,28 @@ class Run:
     def save(self, step: int, model, tokenizer, optimizer, keep: int):
         """Write the checkpoint of `step`, and have `model` (with adapters `adapter`) point to its weights."""
         save(self.folder / "checkpoints", step, model, tokenizer, optimizer, keep)
-        if parallel.rank() == 0:
-            name = "adapter" if lora.weights(model) else "model"
-            _point(self.folder / name, self.newest.relative_to(self.folder) / name)
+        self._show()
 
     def export(self, model, tokenizer):
-        """Write `model`, with its adapters taken in. All processes must call it alike."""
-        parallel.once(lambda: shutil.rmtree(self.folder / "model", ignore_errors=True))
-        policy.save(model, tokenizer, self.folder / "model", lora.merged(model))
+        """Give the newest checkpoint of adapters a `model` that has taken them in, unless it has one. All processes
+        must call it alike."""
+        if not self.exported:
+            parallel.once(lambda: [shutil.rmtree(left) for left in self.newest.glob(".model.*")])  # by a kill
+            policy.save(model, tokenizer, self.newest / "model", lora.merged(model))
+        self._show()
+
+    @property
+    def exported(self) -> bool:
+        """Whether the newest checkpoint has a `model`."""
+        return parallel.gather((self.newest / "model").exists())[0]
+
+    def _show(self):
+        """Have `model` and `adapter` point to what the newest checkpoint has of them."""
+        for name in ("model", "adapter") if parallel.rank() == 0 else ():
+            if (self.newest / name).exists():
+                _point(self.folder / name, self.newest.relative_to(self.folder) / name)
+            elif (self.folder / name).is_symlink():
+                (self.folder / name).unlink()  # what it points to may be gone
 
 
 def _point(link: Path, target: Path):

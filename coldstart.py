@@ -42,6 +42,7 @@ import math
 import random
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -298,21 +299,23 @@ def finetune(
     tokenizer=None,
     folder: Path | None = None,
     save_every: int = 100,
+    save_minutes: float = 30.0,
     source: str | None = None,
 ):
     """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay. From
     now on its weights are shards where there is a process group. Raises ValueError when gradients are not finite.
 
-    With a `folder`, a checkpoint is kept there every `save_every` steps and at a stop, and training goes on from the
-    newest one; `batches` and the other arguments must then be the same. `source`: the folder or hub id of the weights,
-    where `model` is without (policy.outline)."""
+    With a `folder`, a checkpoint is kept there every `save_every` steps, after `save_minutes` and at a stop, and
+    training goes on from the newest one; `batches` and the other arguments must then be the same. `source`: the folder
+    or hub id of the weights, where `model` is without (policy.outline)."""
     network = policy.sharded(policy.Policy(model), gradient_checkpointing)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
     if source and not newest:
         policy.fill(model, source)
+        policy.check(network, source)
     first = checkpoint.restore(newest, model, optimizer) if newest else 0
-    failed = 0  # steps in a row without a finite gradient
+    saves, failed = checkpoint.Saves(save_every, save_minutes), 0  # steps in a row without a finite gradient
     model.train()
     bar = tqdm(total=steps, initial=first, desc="cold start", unit="step", disable=not parallel.heard())
     with bar, config.uninterrupted():
@@ -322,6 +325,7 @@ def finetune(
             for group in optimizer.param_groups:
                 group["lr"] = lr * (min(1, (step + 1) / warmup) * (1 + math.cos(math.pi * step / steps)) / 2)
             told: list[float] = []
+            begun = time.monotonic()
             norm = policy.descend(model, optimizer, losses(network, batch, micro_batch_tokens, told), 1.0)
             failed = 0 if math.isfinite(norm) else failed + 1
             if failed == policy.MAX_FAILED:
@@ -330,8 +334,9 @@ def finetune(
             bar.update()
             bar.set_postfix(loss=f"{sum(loss for loss, _ in parts):.3f}")
             stop = any(stopping for _, stopping in parts)
-            if folder and (stop or (step + 1) % save_every == 0):
-                checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
+            if folder and (stop or saves.due(step + 1)):
+                with saves.saving(time.monotonic() - begun):
+                    checkpoint.save(folder, step + 1, model, tokenizer, optimizer, keep=1)
             if stop:
                 raise parallel.Stopped
     model.eval()
@@ -469,7 +474,7 @@ def learn(settings: ColdStart, path: str | Path, rows: list[dict], folder: Path)
     finetune(
         model, batches_of(learnt, s.batch, seed), steps, s.lr, max(1, steps // 20),
         s.micro_batch_tokens, gradient_checkpointing=s.gradient_checkpointing, tokenizer=tokenizer, folder=checkpoints,
-        save_every=s.save_every, source=str(path) if by_shards else None,
+        save_every=s.save_every, save_minutes=s.save_minutes, source=str(path) if by_shards else None,
     )  # fmt: skip
     policy.save(model, tokenizer, folder / "model")
     parallel.first(lambda: shutil.rmtree(checkpoints, ignore_errors=True))

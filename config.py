@@ -49,6 +49,11 @@ def checkpointing_flag():
     return flag(True, "compute activations again in backward: much less memory, more time", free=True)
 
 
+def save_minutes_flag():
+    """The field --save-minutes, of every program that trains."""
+    return flag(30.0, "... and after so many minutes, however few steps they were", free=True)
+
+
 HOLES = {"prompt_template": ("question",), "synthesis_template": ("question", "wrong", "right")}  # of each wording
 GENERATION = "(default: the model's generation config, else"  # an evaluation's
 
@@ -224,7 +229,7 @@ class Keeping:
     eval_samples: int = flag(4, "responses to each held-out problem, before and after", most=MANY)
     eval_every: int = flag(0, "measure on the held-out problems after every so many steps, too", zero=True, free=True)
     save_every: int = flag(25, "steps from one checkpoint to the next; a stopped run saves, too", free=True)
-    save_minutes: float = flag(30.0, "... and after so many minutes, however few steps they were", free=True)
+    save_minutes: float = save_minutes_flag()
     keep_saves: int = flag(1, "checkpoints that are kept", free=True)
     keep_trajectories: int = flag(8, "constructions a step that are kept in trajectories.jsonl", zero=True, free=True)
     keep_rollouts: int = flag(4, "sampled responses a step that are kept in rollouts.jsonl, right and wrong ones "
@@ -322,6 +327,7 @@ class FineTuning:
     micro_batch_tokens: int = flag(16384, "tokens of one forward and backward", free=True)
     gradient_checkpointing: bool = checkpointing_flag()
     save_every: int = flag(100, "steps between checkpoints", free=True)
+    save_minutes: float = save_minutes_flag()
 
 
 class ColdStart(NamedTuple):

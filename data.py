@@ -95,7 +95,8 @@ def worded(text: str, *holes: str) -> str:
 
 def load(name: str) -> list[Problem]:
     """The problems of a set, named as the module's docstring says. Raises ValueError with one sentence: where the set
-    could not be found, or which row of which file cannot be used, and why. Repeated questions are counted on stderr."""
+    could not be found, or which row of which file cannot be used, and why. Repeated questions are counted on stderr,
+    once for all processes."""
     problems = []
     with _bar(f"reading {name}", "row") as bar:
         for file, shown in _files(name):
@@ -107,7 +108,8 @@ def load(name: str) -> list[Problem]:
                 bar.update()
     if not problems:
         raise ValueError(f"{name} holds no problems")
-    _report_repeats(name, problems)
+    if _first():
+        _report_repeats(name, problems)
     return problems
 
 
@@ -450,8 +452,12 @@ def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat)
 
 def _bar(what: str, unit: str, total: int | None = None) -> tqdm:
     """A progress bar for what may take long, once for all processes."""
-    other = os.environ.get("RANK", "0") != "0"
-    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=3, leave=False, disable=other)
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=True, delay=3, leave=False, disable=not _first())
+
+
+def _first() -> bool:
+    """Whether this is the first of the processes that torchrun may have started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def prompt_ids(tokenizer, texts: list[str], *, system: str | None = None, **template) -> list[list[int]]:

@@ -24,6 +24,7 @@ from textwrap import shorten
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -56,6 +57,14 @@ class Policy(nn.Module):
         ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
         hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD[row_N, position_N], target_N
+
+    def agrees(self) -> bool:
+        """Whether the model's own logits are those that are computed here, of the last hidden states."""
+        ids_BT = torch.arange(4, device=self.model.device)[None]
+        theirs, inner = self.model(input_ids=ids_BT).logits, self.model.base_model(input_ids=ids_BT)
+        hidden = getattr(inner, "last_hidden_state", None)
+        ours = self.model.get_output_embeddings()(hidden) if hidden is not None else None
+        return ours is not None and torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4)
 
     def log_distribution(self, hidden_CD, temperature: float):
         """Hidden states to log-probabilities over the vocabulary, [C, V] float32."""
@@ -155,6 +164,7 @@ def sharded(network: Policy, gradient_checkpointing: bool = False, resharded: bo
     if gradient_checkpointing:
         recompute(layers)
     parallel.shard(network, layers, resharded)
+    register_fsdp_forward_method(network, "agrees")
     return network
 
 
@@ -201,7 +211,7 @@ def load_to_sample(path: str):
     model, tokenizer = load(path, weights=False)
     model = parallel.WholeWeights(model, parallel.device()).model
     fill(model, path)
-    check(model, path)
+    check(Policy(model), path)
     return model, tokenizer
 
 
@@ -252,18 +262,18 @@ def load_model(path: str, device: str = "cpu"):
                 raise ValueError(f"its weights have {kind} keys: {', '.join(names[:3])}{', ...' * (len(names) > 3)}")
         _finite(dict(model.named_parameters()))
         model = model.to(device).eval()
-    check(model, path)
+    check(Policy(model), path)
     return model
 
 
-def check(model, path: str):
-    """Raises ValueError when the logits of the model that was loaded from `path` are not what `Policy` computes."""
+def check(network: Policy, path: str):
+    """Raises ValueError when the logits of the model that was loaded from `path` are not what `network` computes. It
+    may be `sharded`; then all processes must call it alike."""
     with _loading(path), torch.no_grad():
-        ids = torch.arange(4, device=model.device)[None]
-        theirs, inner = model(input_ids=ids).logits, model.base_model(input_ids=ids)
-        hidden = getattr(inner, "last_hidden_state", None)
-        ours = model.get_output_embeddings()(hidden) if hidden is not None else None
-    if ours is None or not torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4):
+        agrees = network.agrees()
+    if isinstance(network, FSDPModule):
+        network.reshard()  # no backward does it, and shards may yet be written
+    if not agrees:
         raise ValueError(f"{path}: its logits are not those of its output layer on its last hidden states (policy.py)")
 
 

@@ -32,8 +32,6 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
-import math
-import sys
 import time
 from pathlib import Path
 
@@ -46,7 +44,7 @@ import metrics
 import parallel
 import policy
 import toy
-from checkpoint import Run, lock, restore, unlock
+from checkpoint import Run, Saves, lock, restore, unlock
 from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
 from parallel import say
@@ -90,7 +88,7 @@ class Trainer:
             self.reference = self.without_adapters
         self.weights_to_sample.refresh()
         if source:
-            policy.check(self.weights_to_sample.model, source)
+            policy.check(policy.Policy(self.weights_to_sample.model), source)
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
             prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,
@@ -285,11 +283,12 @@ class Course:
 
     def __init__(self, trainer: Trainer, run: Run, held_out: list[data.Problem], done: int):
         self.trainer, self.run, self.held_out, self.done = trainer, run, held_out, done
-        self.saved, self.saved_at = done or None, time.monotonic()  # the step of the newest checkpoint; when
+        self.saved = done or None  # the step of the newest checkpoint
         self.failed = 0  # steps in a row without a finite gradient
-        self.updating, self.warned = 0.0, False  # how long the last update took; whether `warn` has spoken
+        self.updating = 0.0  # how long the last update took
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
+        self.saves = Saves(s.keeping.save_every, s.keeping.save_minutes)
         names = self.keeping.log if parallel.rank() == 0 else ()
         self.trackers = Trackers(names, run, config.flat(s), done)
         self.bar = tqdm(total=self.steps, initial=done, desc=s.objective.algo, unit="step", disable=parallel.rank() > 0)
@@ -334,29 +333,20 @@ class Course:
         self.failed = self.failed + 1 if figures["skipped"] else 0
         if self.failed:
             self.bar.write(f"step {self.done}: the gradient is not finite, so the policy was left as it was")
-        late = time.monotonic() - self.saved_at > 60 * self.keeping.save_minutes
-        if self.done == self.steps or self.done % self.keeping.save_every == 0 or parallel.gather(late)[0]:
+        if self.done == self.steps or self.saves.due(self.done):
             self.save()
         self.measure_if_due()
 
     def save(self):
         """Write a checkpoint, unless the step has one."""
-        trainer, begun = self.trainer, time.monotonic()
+        trainer = self.trainer
         if self.saved != self.done:
-            kept = trainer.model, trainer.tokenizer, trainer.optimizer, self.keeping.keep_saves
-            self.run.save(self.done, *kept)
-            if trainer.settings.optimiser.lora and self.done == self.steps:
-                self.run.export(trainer.model, trainer.tokenizer)
-            self.saved, self.saved_at = self.done, time.monotonic()
-            self.warn(self.updating + self.saved_at - begun)
-
-    def warn(self, seconds: float):
-        """Say once that a stop would be lost: torchrun leaves less time than an update and a save, `seconds`, take."""
-        if parallel.rank() == 0 and not self.warned and seconds > parallel.grace():
-            self.warned = True
-            told = f"torchrun kills a stopped run after {parallel.grace():.0f} s, and an update and a save took"
-            flag = f"start it with --shutdown-timeout {max(1800, math.ceil(4 * seconds))}"
-            self.bar.write(f"warning: {told} {seconds:.0f} s, so a stop may be lost: {flag}", file=sys.stderr)
+            with self.saves.saving(self.updating):
+                kept = trainer.model, trainer.tokenizer, trainer.optimizer, self.keeping.keep_saves
+                self.run.save(self.done, *kept)
+            self.saved = self.done
+        if trainer.settings.optimiser.lora and self.done == self.steps:
+            self.run.export(trainer.model, trainer.tokenizer)
 
     def measure_if_due(self):
         """Measure at the start, at the end, and where --eval-every says so."""
@@ -497,7 +487,8 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
             raise ValueError(f"the problems of {file} are not those that {run.folder} was begun with")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.refresh()
-    if done > steps or (done == steps and (not held_out or run.measured(steps))):
+    complete = not trainer.settings.optimiser.lora or not run.newest or run.exported
+    if done > steps or (done == steps and complete and (not held_out or run.measured(steps))):
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
     run.cut(done)
     run.go_on(kept)

@@ -32,8 +32,9 @@ def filled(path: str, trained: bool = False):
         network(*ROWS)[0].sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-    whole.refresh()
-    policy.check(whole.model, path)
+    for one in (network, policy.Policy(whole.model)):
+        whole.refresh()
+        policy.check(one, path)
     return network, whole.model, tokenizer, optimizer
 
 

@@ -11,6 +11,8 @@ import torch
 from processes import program, start
 from safetensors.torch import load_file
 from test_coldstart import SOLVED, TURNED
+from test_policy import SMALL
+from transformers import AutoModelForCausalLM, Cohere2Config
 
 import checkpoint
 import coldstart
@@ -87,6 +89,8 @@ def everything(folder: Path, real: Path):
         found["disk"] = program(coldstart.main, *cold, "--out", folder / "full")
         found["disk of zpd"] = program(zpd.main, *about, *SIZES[:2], "--out", folder / "full.jsonl")
         checkpoint.append = append
+        other = ["--model", folder / "scaled", *about[2:], *SIZES, "--demonstrations", folder / "shown.jsonl"]
+        found["scaled"] = program(coldstart.main, *other, "--out", folder / "refused")
     else:
         found["resumed"] = program(coldstart.main, *cold, "--out", folder / f"stopped-{count}")
     if count < 4:
@@ -107,6 +111,9 @@ def made(tmp_path_factory, real_path):
     rows = (real_path / "problems.jsonl").read_text().splitlines()
     (folder / "problems.jsonl").write_text("\n".join(rows + rows[:2]))
     (folder / "shown.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (SOLVED, TURNED)))
+    tokenizer = policy.load_tokenizer(str(real_path / "model"))
+    scaled = AutoModelForCausalLM.from_config(Cohere2Config(**SMALL | {"vocab_size": len(tokenizer)}))
+    policy.save(scaled, tokenizer, folder / "scaled")
     for count in (2, 1, 4):
         assert start(count, everything, folder, real_path) == [0] * count
         found[count] = [json.loads((folder / f"{count}-{rank}.json").read_text()) for rank in range(count)]
@@ -194,6 +201,13 @@ def test_rounds_in_two_processes(made):
         one, two = ((folder / f"shown-{count}" / "round-1" / name).read_bytes() for count in (1, 2))
         assert one == two
     assert (folder / "shown-2" / "model").is_dir()
+
+
+def test_a_model_with_other_logits_is_refused_before_it_learns(made):
+    folder, found = made
+    for rank in found[2]:
+        assert rank["scaled"][0] == 2 and "logits are not those of its output layer" in rank["scaled"][1]
+    assert (folder / "refused" / "round-0").exists() and not (folder / "refused" / "round-0" / "model").exists()
 
 
 def test_one_of_several_processes_makes_the_toy_s(made):

@@ -14,9 +14,11 @@ from tiny import make_model, make_tokenizer
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import arithmetic
 
+import checkpoint
 import coldstart
 import config
 import data
+import parallel
 import policy
 import reflect
 import rollouts
@@ -367,6 +369,18 @@ def test_a_stop_keeps_the_step_that_it_came_in(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         coldstart.finetune(model, batches(), 7, 1e-2, 2, tokenizer=TOKENIZER, folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000005"]
+
+
+def test_checkpoints_go_by_the_clock_too_and_a_stop_that_may_be_lost_is_told(tmp_path, monkeypatch, capsys):
+    saved, save = [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given, **more: saved.append(given[1]) or save(*given, **more))
+    monkeypatch.setattr(parallel, "grace", lambda: 1e-9)
+    rows = [(encode(text), [*encode("\\boxed{1}"), 1]) for text in TEXTS[:6]]
+    model = make_model(vocab=len(TOKENIZER), sharp=1.0)
+    batches, how = coldstart.batches_of(rows, 4, 0), {"tokenizer": TOKENIZER, "folder": tmp_path, "save_every": 5}
+    coldstart.finetune(model, batches, 7, 1e-2, 2, **how, save_minutes=0.0)
+    assert saved == list(range(1, 8))
+    assert capsys.readouterr().err.count("so a stop may be lost: start it with --shutdown-timeout 1800") == 1
 
 
 def test_gradients_that_are_not_finite_teach_nothing(monkeypatch):

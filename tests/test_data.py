@@ -157,12 +157,14 @@ def test_unwrap(text, answer):
     assert unwrap(text) == answer
 
 
-def test_repeated_questions_are_reported_and_kept(tmp_path, capsys):
+def test_repeated_questions_are_reported_and_kept(tmp_path, capsys, monkeypatch):
     rows = [("A", "1"), ("B", "2"), ("A ", "1"), ("B", "3"), ("A", "1")]
     text = "\n".join(json.dumps({"problem": q, "answer": a}) for q, a in rows)
     assert len(load(write(tmp_path / "a.jsonl", text))) == 5
     said = capsys.readouterr().err
     assert "3 of 5 rows repeat a question, 1 of them with another answer" in said and said.count("\n") == 1
+    monkeypatch.setenv("RANK", "1")  # of several processes the first says it
+    assert len(load(str(tmp_path / "a.jsonl"))) == 5 and not capsys.readouterr().err
 
 
 def test_names(tmp_path, monkeypatch):

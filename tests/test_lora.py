@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -131,6 +132,20 @@ def test_a_run_keeps_an_adapter_and_goes_on_bit_for_bit(begin, real_path, tmp_pa
                 a, b = (adapters[0][f"base_model.model.{name}.lora_{which}.weight"] for which in "AB")
                 module.weight += said["lora_alpha"] / said["r"] * b @ a
         assert torch.allclose(merged(IDS).logits, model(IDS).logits, atol=1e-5)
+
+    assert (straight / "model").is_symlink()
+    weights = (straight / "model" / "model.safetensors").read_bytes()
+    assert (stopped / "model" / "model.safetensors").read_bytes() == weights
+
+    shutil.rmtree((straight / "model").resolve())  # as if it had been killed before it wrote that
+    ((straight / "adapter").resolve().parent / ".model.123").mkdir()
+    assert begin("--resume", "--out", straight)[0] == 0
+    assert (straight / "model" / "model.safetensors").read_bytes() == weights
+    assert not list((straight / "checkpoints").rglob(".model.*"))
+    code, said = begin("--resume", "--out", straight)
+    assert code == 2 and "has its 3 steps already" in said
+    assert begin("--resume", "--out", straight, "--steps", 4)[0] == 0
+    assert (straight / "model" / "model.safetensors").read_bytes() != weights
 
     peft = pytest.importorskip("peft")
     loaded = peft.PeftModel.from_pretrained(policy.load_model(str(real_path / "model")), straight / "adapter")
