@@ -1,6 +1,7 @@
 """The machine's memory that one node needs to load a model, train two steps, save, and resume; and the time of it.
 
     python bench/host.py [--processes 1 2 4 8] [--layers 17] [--kl 0.1]
+    python bench/host.py --processes 2 --beside CHECKOUT [--times 3]    # loading alone, beside another commit's
 
 A random Qwen3 of about 300 M parameters with the toy's tokeniser, made on the spot, in processes on CPUs. Memory is the
 sum of the processes' proportional set sizes (what they share counts once), sampled ten times a second, above what they
@@ -21,13 +22,14 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, os.environ.get("CHECKOUT") or str(Path(__file__).parents[1]))
 import config
 import parallel
 import policy
 import toy
 import train
 
+HERE = Path(__file__).parents[1]
 SIZES = {"queries": 1, "k": 2, "n_pos": 1, "n_neg": 1, "max_new_tokens": 2, "algo": "grpo", "steps": 2, "slots": 2}
 SHARDS = {"load": 1, "step 1": 4, "step 2": 4, "save": 3, "resume": 3}  # float32 models
 
@@ -44,7 +46,7 @@ def make(folder: Path, layers: int) -> int:
     return sum(p.nbytes for p in model.parameters())
 
 
-def work(model: str, out: str, kl: float):
+def work(model: str, out: str, kl: float, only_load: bool):
     """In one of the processes: each phase in turn, announced by the first."""
 
     def begin(phase: str):
@@ -59,7 +61,7 @@ def work(model: str, out: str, kl: float):
     begin("resume" if resume else "load")
     given = {"out": out, "resume": True, "steps": 3} if resume else {"model": model, "data": "toy", "out": out}
     trainer, run, _, _ = train.set_up(given if resume else given | SIZES | {"kl": kl})
-    if not resume:
+    if not resume and not only_load:
         for number in (0, 1):
             begin(f"step {number + 1}")
             trainer.step(number)
@@ -78,13 +80,14 @@ def held(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def watch(count: int, arguments: list[str]) -> dict[str, tuple[int, float]]:
-    """Run `work` in `count` processes; of each phase the most memory in bytes, and the seconds."""
+def watch(count: int, arguments: list[str], checkout: Path = HERE) -> dict[str, tuple[int, float]]:
+    """Run `work` in `count` processes, by the code in `checkout`; of each phase the most memory in bytes, and the
+    seconds."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    env["MALLOC_MMAP_THRESHOLD_"] = str(2**18)
+    env |= {"MALLOC_MMAP_THRESHOLD_": str(2**18), "CHECKOUT": str(checkout)}
     env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     command = [sys.executable, __file__, "--work", *arguments]
     started = [
@@ -112,16 +115,26 @@ def watch(count: int, arguments: list[str]) -> dict[str, tuple[int, float]]:
     return found
 
 
+def told(count: int, size: int, phase: str, most: int, base: int, seconds: float, shards: float) -> str:
+    """A line: what a phase took, in float32 models."""
+    models = (most - base) / size
+    beside = f"{models:.2f} models, {models - shards:.2f} beside the shards ({base / 1e9:.2f} GB before)"
+    return f"{count} processes, {phase}: {beside}, {seconds:.1f} s"
+
+
 def main():
     """The program; see the module's docstring."""
     parser = config.Parser(__doc__)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--layers", type=int, default=17)
     parser.add_argument("--kl", type=float, default=0.0)
+    parser.add_argument("--beside", type=Path, help="another checkout of the library, to load by in alternation")
+    parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--work", nargs=2, help="a model and a folder: be one of the processes")
+    parser.add_argument("--only-load", action="store_true")
     args = parser.parse_args()
     if args.work:
-        work(*args.work, args.kl)
+        work(*args.work, args.kl, args.only_load)
         return
     with tempfile.TemporaryDirectory() as scratch:
         model, out = Path(scratch) / "model", Path(scratch) / "run"
@@ -130,17 +143,18 @@ def main():
         for count in args.processes:
             shutil.rmtree(out, ignore_errors=True)
             given = [str(model), str(out), "--kl", str(args.kl)]
-            once, again = watch(count, given), watch(count, given)
-            for found in (once, again):
+            if args.beside:
+                for name, checkout in [("here", HERE), (f"in {args.beside.name}", args.beside.resolve())] * args.times:
+                    found = watch(count, [*given, "--only-load"], checkout)
+                    shutil.rmtree(out)
+                    line = told(count, size, f"load {name}", found["load"][0], found["ready"][0], found["load"][1], 1)
+                    print(line, flush=True)
+                continue
+            for found in (watch(count, given), watch(count, given)):
                 base = found.pop("ready")[0]
                 for phase, (most, seconds) in found.items():
-                    models = (most - base) / size
-                    rest = models - SHARDS[phase] - bool(args.kl)
-                    print(
-                        f"{count} processes, {phase}: {models:.2f} models, {rest:.2f} beside the shards "
-                        f"({base / 1e9:.2f} GB before), {seconds:.1f} s",
-                        flush=True,
-                    )
+                    shards = SHARDS[phase] + bool(args.kl)
+                    print(told(count, size, phase, most, base, seconds, shards), flush=True)
 
 
 if __name__ == "__main__":

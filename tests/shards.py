@@ -24,7 +24,7 @@ def filled(path: str, trained: bool = False):
     model, tokenizer = policy.load(path, weights=not parallel.grouped())
     assert all(p.is_meta == parallel.grouped() for p in model.parameters())
     whole, network = parallel.WholeWeights(model, "cpu"), policy.Policy(model)
-    parallel.shard(network, policy.decoder_layers(model))
+    policy.sharded(network)
     if parallel.grouped():
         policy.fill(model, path)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
