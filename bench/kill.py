@@ -3,8 +3,8 @@
     python bench/kill.py [--kills 20] [--steps 60]      # on the toy, a checkpoint after every step
     python bench/kill.py --processes 2 --kills 10       # under torchrun: all processes at once, or one of them
 
-Every second kill waits for a save to begin, and comes within the time that one takes; the others come at any moment of
-a run, its start included.
+Kills come as often as steps do, so that all parts of the run see some: every second when a save has begun, within the
+time that one takes; the others by turns at any moment of a step, and while the run starts.
 """
 
 import os
@@ -70,7 +70,7 @@ def main():
     rng, given = random.Random(args.seed), (args.steps, args.processes)
     with tempfile.TemporaryDirectory() as scratch:
         straight, killed = Path(scratch) / "straight", Path(scratch) / "killed"
-        start, begun, saves = time.monotonic(), train(straight, *given), []
+        weights, start, begun, saves = "model/model.safetensors", time.monotonic(), train(straight, *given), []
         while not (straight / "config.json").exists() and begun.poll() is None:
             time.sleep(0.1)
         startup = time.monotonic() - start
@@ -82,28 +82,27 @@ def main():
                 saves.append(time.monotonic() - since)
             time.sleep(0.001)
         assert begun.returncode == 0
-        work, save = time.monotonic() - start - startup, sorted(saves)[len(saves) // 2]
+        step, save = (time.monotonic() - start - startup) / args.steps, sorted(saves)[len(saves) // 2]
         inside = 0
         for number in range(args.kills):
             begun, which = train(killed, *given), rng.choice([None, *range(args.processes)])
             which = which if args.processes > 1 else None
-            if number % 2:
-                time.sleep(rng.uniform(0, startup + 2 * work / (args.kills + 1)))
+            if number % 4 == 3:
+                time.sleep(rng.uniform(0, startup))
             else:
-                time.sleep(rng.uniform(0, work / (args.kills + 1)))
-                while begun.poll() is None and not half_written(killed):
+                while begun.poll() is None and steps_of(killed) < args.steps * (number + 1) // (args.kills + 1):
+                    time.sleep(0.01)
+                while begun.poll() is None and number % 2 == 0 and not half_written(killed):
                     time.sleep(0.001)
-                time.sleep(rng.uniform(0, save))
+                time.sleep(rng.uniform(0, step if number % 2 else save))
+            assert begun.poll() is None, "it ended before it was killed"
             kill(begun, which)
             left = half_written(killed)
             inside += bool(left)
             what = "all" if which is None else f"process {which}"
-            print(
-                f"kill {number + 1} ({what}): after {steps_of(killed)} steps; half-written: {left or 'nothing'}",
-                flush=True,
-            )
-        assert train(killed, *given).wait() in (0, 2)  # 2: it had ended
-        weights = "model/model.safetensors"
+            told = f"after {steps_of(killed)} steps; half-written: {left or 'nothing'}"
+            print(f"kill {number + 1} ({what}): {told}", flush=True)
+        assert train(killed, *given).wait() == 0
         same = (straight / weights).read_bytes() == (killed / weights).read_bytes()
         told = f"{args.kills} kills, {inside} in a save; {steps_of(killed)} steps logged"
         print(f"{told}; the weights are {'the same' if same else 'OTHERS'}")
