@@ -106,21 +106,29 @@ class WidestTable(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 class Alive(torch.utils._python_dispatch.TorchDispatchMode):
-    """While it is entered: `peak`, the most bytes that tensors made here had at once; `table`, those of a table of
-    logits, [any, vocab]."""
+    """While it is entered: `peak`, the most bytes that tensors had at once which were made or looked at here, but for
+    those that were `known` before; `table`, those of a table of logits, [any, vocab]."""
 
-    def __init__(self, vocab):
+    def __init__(self, vocab=0, known=()):
         super().__init__()
         self.vocab, self.storages, self.peak, self.table = vocab, {}, 0, 0
+        self.known = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         out = operator(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
+            if isinstance(tensor, torch.Tensor) and (storage := tensor.untyped_storage())._cdata not in self.known:
                 is_table = tensor.ndim == 2 and tensor.shape[-1] == self.vocab
-                self.storages[storage._cdata] = StorageWeakRef(storage), storage.nbytes(), is_table
-        self.storages = {key: kept for key, kept in self.storages.items() if not kept[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size, _ in self.storages.values()))
-        self.table = max(self.table, sum(size for _, size, is_table in self.storages.values() if is_table))
+                self.storages[storage._cdata] = StorageWeakRef(storage), is_table
+                del storage
+        sizes = {key: self.size(ref) for key, (ref, _) in self.storages.items()}  # FSDP makes some empty, and larger
+        self.storages = {key: self.storages[key] for key, size in sizes.items() if size is not None}
+        self.peak = max(self.peak, sum(sizes[key] for key in self.storages))
+        self.table = max(self.table, sum(sizes[key] for key, (_, is_table) in self.storages.items() if is_table))
         return out
+
+    @staticmethod
+    def size(ref: StorageWeakRef) -> int | None:
+        """The bytes that a storage has now; None when it is gone."""
+        storage = torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
+        return None if storage is None else storage.nbytes()

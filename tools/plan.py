@@ -37,15 +37,14 @@ class Planning(NamedTuple):
 
 def report(plan: Plan) -> str:
     """Every phase by what takes it, GiB a GPU, and what makes it fit where it does not."""
-    phases = {"sampling": plan.held, "update": plan.update, "optimiser": plan.step}
+    phases = {"sampling": plan.sampling, "update": plan.update, "optimiser": plan.step}
     names = list(dict.fromkeys(name for parts in phases.values() for name in parts))
     rows = [f"{'GiB a GPU':<18}" + "".join(f"{phase:>11}" for phase in phases)]
     for name in [name for name in names if any(parts.get(name) for parts in phases.values())]:
         rows.append(f"{name:<18}" + "".join(f"{parts.get(name, 0) / GIB:>11.1f}" for parts in phases.values()))
     rows.append(f"{'sum':<18}" + "".join(f"{sum(parts.values()) / GIB:>11.1f}" for parts in phases.values()))
     rows.append(f"{'of':<18}" + f"{plan.usable / GIB:>11.1f}" * len(phases))
-    for name, row in plan.rows.items():
-        rows.append(f"cache: {plan.slots[name]} {name} side by side, {row / GIB:.2f} GiB each")
+    rows.append("the cache holds " + ", or ".join(plan.row(name) for name in plan.rows))
     rows.append(f"an update goes by {plan.tokens} tokens; activations " + activations(plan))
     rows.append(f"a save takes {plan.disk / GIB:.1f} GiB of the disk, and as much again until the last one is gone")
     rows.append(f"the machine holds {plan.host / GIB:.1f} GiB of weights at once, however many processes there are")
