@@ -42,7 +42,7 @@ class Adapter(nn.Module):
 
     def forward(self, x):
         """(ALPHA / r) B A x."""
-        return self.scale * linear(linear(x.to(self.A.dtype), self.A), self.B)
+        return linear(self.scale * linear(x.to(self.A.dtype), self.A), self.B)  # the scale where there is least to do
 
 
 def _add(layer, given, out):

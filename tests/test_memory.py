@@ -154,16 +154,16 @@ def test_what_a_backward_gathers(tmp_path, tied, half, rank, again):
 def test_the_pages_are_the_sampler_s(given, enough):
     """As many as all rows take at their longest, or as its memory holds."""
     model = make_model(context=4096)
-    said = planned(model.config, memory_of=given, prompt=700, max_new_tokens=900, queries=3, k=8, slots=64, algo="grpo")
+    said = planned(model.config, memory_of=given, prompt=700, max_new_tokens=837, queries=3, k=8, slots=64, algo="grpo")
     sampler = Sampler(model, slots=64, memory=int(memory.SHARE * (said.usable - sum(said.held.values()))))
     sampler.page, sampler.position_bytes = PAGE, memory.position_bytes(model.config, 2)
-    cache = sampler._cache(24, 1599)
-    assert (said.most, said.slots["responses"]) == (cache.rows, cache.pages // 7) and said.most == 24
+    cache = sampler._cache(24, 1536)
+    assert (said.most, said.slots["responses"]) == (cache.rows, cache.pages // 6) and said.most == 24
     assert said.sampling["cache"] == (1 + cache.pages) * PAGE * sampler.position_bytes
-    assert said.rows["responses"] == 7 * PAGE * sampler.position_bytes
-    assert (cache.pages == 24 * 7) == enough
+    assert said.rows["responses"] == 6 * PAGE * sampler.position_bytes
+    assert (cache.pages == 24 * 6) == enough
     told = said.row("responses")
-    assert told.startswith(f"{cache.pages // 7} responses of full length") and ("shorter" in told) != enough
+    assert told.startswith(f"{cache.pages // 6} responses of full length") and ("shorter" in told) != enough
 
 
 # -------------------------------------------------------------------------------------------------------- large models
