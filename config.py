@@ -49,6 +49,14 @@ def checkpointing_flag():
     return flag(True, "compute activations again in backward: much less memory, more time", free=True)
 
 
+def slots_flag(**more):
+    """The field --slots, of every program that samples."""
+    text = (
+        "responses sampled side by side, at most (default: on the toy and on GPUs 512, as far as memory goes; else 64)"
+    )
+    return flag(None, text, **more)
+
+
 def save_minutes_flag():
     """The field --save-minutes, of every program that trains."""
     return flag(30.0, "... and after so many minutes, however few steps they were", free=True)
@@ -190,7 +198,7 @@ class Sampling:
     temperature: float = flag(1.0, "sampling temperature; log-probabilities are taken under it, too")
     max_new_tokens: int = flag(8192, "limit of a response; a cut one counts as wrong")
     max_synthesis_tokens: int = flag(12288, "limit of an analysis with its reconstruction")
-    slots: int = flag(64, "responses sampled side by side; lower it if sampling runs out of memory", free=True)
+    slots: int | None = slots_flag(free=True)
     engine: str | None = flag(None, "what samples in place of sampler.py: a subclass of its Engine, such as "
         "tools/continuous.py:ContinuousBatching", metavar="FILE.py:CLASS")
 
@@ -275,7 +283,7 @@ class Measuring:
     top_p: float | None = flag(None, f"keep the likeliest tokens of this mass {GENERATION} 1)")
     top_k: int | None = flag(None, f"keep so many likeliest tokens, 0 all {GENERATION} 0)", zero=True)
     max_new_tokens: int | None = flag(None, f"limit of a response {GENERATION} that of train.py)")
-    slots: int = flag(64, "responses sampled side by side")
+    slots: int | None = slots_flag()
     seed: int = flag(0, "seed of the sampling", zero=True)
     out: str | None = flag(None, "the evaluation's folder (default: runs/eval-MODEL-N)", metavar="DIR")
 

@@ -103,7 +103,7 @@ class Evaluation:
     def run(self, folder: Path, done: set[tuple[str, int]]):
         """Sample this process's share of the problems that are not done, some at a time, and keep each batch."""
         s, rank = self.settings, parallel.rank()
-        at_once = max(1, 4 * s.slots // s.n)  # more would lose more to a kill, fewer leave slots idle
+        at_once = max(1, 4 * self.sampler.slots // s.n)  # more would lose more to a kill, fewer leave slots idle
         for name, problems in self.sets.items():
             mine = [i for i in range(len(problems)) if (name, i) not in done][rank :: parallel.size()]
             bar = tqdm(total=len(mine), desc=name, unit="problem", leave=False, disable=rank > 0 or not mine)

@@ -54,6 +54,7 @@ except ImportError:
     varlen_attn = None
 
 PAGE = 256  # positions of a page on a GPU: flash attention takes multiples of it
+SLOTS, GPU_SLOTS = 64, 512  # the most rows, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Engine:
 
     `model` has the weights to sample with, whole, in compute precision, on this process's device. An update changes
     them in place, and then `refresh` is called. `eos_ids`: the tokens that end a completion; None takes those of the
-    model's generation config. `slots`: how many completions run side by side, at most.
+    model's generation config. `slots`: how many completions run side by side, at most; None: 512 on a GPU, and else 64.
 
     Training holds for any engine that keeps what `sample` says of lengths, ends and log-probabilities. What the
     library promises of seeds (the same completions on another number of processes, or after a resumption) holds only
@@ -138,6 +139,8 @@ class Engine:
             configured = model.generation_config.eos_token_id
             eos_ids = configured if isinstance(configured, (list, tuple)) else [configured]
         self.model, self.eos_ids, self.slots = model, frozenset(eos_ids), slots
+        if slots is None:
+            self.slots = GPU_SLOTS if model.device.type == "cuda" else SLOTS
 
     def sample(
         self,
@@ -190,9 +193,9 @@ class Sampler(Engine):
     """Samples groups of completions from `model`, a transformers causal LM whose layers attend to all positions or to a
     sliding window. Raises ValueError with one sentence when it cannot run the model: `refusal` and `_try` find out.
 
-    `slots`: None takes as many as `memory` holds, up to 512. `memory`: bytes that the cache may take; None means 80 %
-    of what is free on a GPU, and no bound on a CPU. `page`: positions of a page of the cache; None, as on a CPU, keeps
-    each row in one piece. The model is used as it is: its device, its weights, their precision; autocast is off.
+    `memory`: bytes that the cache may take; None means 80 % of what is free on a GPU, and no bound on a CPU. Of the
+    `slots`, as many are used as it holds. `page`: positions of a page of the cache; None, as on a CPU, keeps each row
+    in one piece. The model is used as it is: its device, its weights, their precision; autocast is off.
 
     A position of the cache takes B = 2 * layers * kv_heads * head_dim * (bytes a number) bytes (`position_bytes`, which
     is measured). In one piece the cache takes B * slots * length, where length is the longest prompt plus its limit,
@@ -253,7 +256,7 @@ class Sampler(Engine):
 
     def _cache(self, rows: int, length: int) -> "KVCache":
         """The cache for `rows` completions of at most `length` positions, and in `stats` how many run side by side."""
-        memory, slots = self.memory, min(rows, self.slots or 512)
+        memory, slots = self.memory, min(rows, self.slots)
         if memory is None and self.model.device.type == "cuda":
             free, device = torch.cuda.mem_get_info(self.model.device)[0], self.model.device
             free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve

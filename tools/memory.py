@@ -31,7 +31,7 @@ from transformers import AttentionInterface
 import lora
 import policy
 from config import as_flags
-from sampler import PAGE
+from sampler import GPU_SLOTS, PAGE, SLOTS
 
 USABLE, SHARE = 0.95, 0.8
 GIB = 2**30
@@ -184,7 +184,8 @@ class Plan:
         lengths = {"responses": prompt + s.max_new_tokens}
         if self.settings.objective.algo in ("tapo", "sft"):
             lengths["constructions"] = prompt + 2 * s.max_new_tokens + s.max_synthesis_tokens
-        self.most, free = min(s.slots, self.settings.optimiser.queries * s.k), self.usable - sum(self.held.values())
+        slots, asked = s.slots or (GPU_SLOTS if self.gpu else SLOTS), self.settings.optimiser.queries * s.k
+        self.most, free = min(slots, asked), self.usable - sum(self.held.values())
         self.rows, self.slots, caches = {}, {}, []
         for name, length in lengths.items():
             length = min(length, self.context) - 1  # the last token is never fed

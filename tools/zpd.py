@@ -27,7 +27,7 @@ import data
 import parallel
 import policy
 import toy
-from config import MANY, MISSING, Loading, Prompting, flag, reward_flag
+from config import MANY, MISSING, Loading, Prompting, flag, reward_flag, slots_flag
 from parallel import say
 from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import Sampler
@@ -49,7 +49,7 @@ class Filtering:
     high: float = flag(0.875, "... to this", zero=True, free=True)
     temperature: float = flag(1.0, "sampling temperature")
     max_new_tokens: int = flag(8192, "limit of a response")
-    slots: int = flag(64, "responses sampled side by side", free=True)
+    slots: int | None = slots_flag(free=True)
     seed: int = flag(0, "seed of the sampling", zero=True)
 
     def check(self):
