@@ -242,6 +242,7 @@ def test_cache_memory_counts_when_nothing_is_prefilled():
 
 def test_slots_follow_from_memory():
     model = make_model(tied=False)
+    assert Sampler(model, eos_ids=(), slots=None).slots == 64
     row = Sampler(model, eos_ids=()).position_bytes * (3 + 20 - 1)
     sampler = Sampler(model, eos_ids=(), slots=None, memory=5 * row + 1)
     wide = Sampler(model, eos_ids=(), slots=None)
