@@ -209,10 +209,10 @@ def load_to_sample(path: str):
     if not parallel.grouped():
         return load(path)
     model, tokenizer = load(path, weights=False)
-    model = parallel.WholeWeights(model, parallel.device()).model
-    fill(model, path)
-    check(Policy(model), path)
-    return model, tokenizer
+    whole = parallel.WholeWeights(model, parallel.device())
+    fill(whole.model, path, whole.shared)
+    check(Policy(whole.model), path)
+    return whole.model, tokenizer
 
 
 def load_tokenizer(path: str):
@@ -297,19 +297,23 @@ def outline(path: str):
     return model.eval()
 
 
-def fill(model, path: str):
+def fill(model, path: str, shared: bool = False):
     """Read the weights of a local folder or hub id into `model`, whose parameters may be shards. All processes must
-    call it alike; each reads its rows. Where transformers has the weights under other names than the model (it merges
-    the experts of some mixtures), the first process loads all of them and hands them out. Raises ValueError as
-    `load_model` does, but for the logits, which `check` looks at."""
+    call it alike; each reads its rows, or, if the parameters are in memory that the processes of a node have `shared`,
+    its part of them. Where transformers has the weights under other names than the model (it merges the experts of some
+    mixtures), the first process loads all of them and hands them out. Raises ValueError as `load_model` does, but for
+    the logits, which `check` looks at."""
     tensors = stored(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    number, count = parallel.local() if shared else (0, 1)
+    others = {name for i, (name, _) in enumerate(model.named_parameters()) if i % count != number}
+    mine = {name: tensor for name, tensor in tensors.items() if name not in others}
     with _loading(path):
         found = parallel.contents(_files(path))
 
     def read():
         with _loading(path):
-            parallel.read(found, tensors)
+            parallel.read(found, mine)
 
     def load_whole():
         loaded.update(stored(load_model(path)))
@@ -318,7 +322,7 @@ def fill(model, path: str):
 
     def finite():
         with _loading(path):
-            _finite({name: parallel.rows(tensor)[0] for name, tensor in tensors.items()})
+            _finite({name: parallel.rows(tensor)[0] for name, tensor in mine.items()})
 
     if _under_their_names(model) and {name: shape for name, (_, shape) in found.items()} == shapes:
         parallel.everywhere(read)

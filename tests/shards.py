@@ -50,6 +50,7 @@ def study(path: str, out: Path) -> dict:
         first.fill_(parallel.rank())
     parallel.gather("written")
     found["one_a_node"] = bool((first == parallel.rank() - parallel.local()[0]).all())  # the node's first wrote for all
+    found["sampled"] = {name: t.clone() for name, t in policy.load_to_sample(path)[0].state_dict().items()}
     found["bytes"] = sum(parallel.rows(p)[0].nbytes for p in network.model.parameters())
     policy.save(network.model, tokenizer, out)
     return found

@@ -85,7 +85,7 @@ def test_a_model_in_shards_is_the_model(models, tmp_path, monkeypatch, count, lo
         found = study["found"][path]
         plain, tokenizer = policy.load(str(models / "halves") if name == "own/tiny" else path)
         weights = plain.state_dict()
-        for kind in ("weights", "whole"):
+        for kind in ("weights", "whole", "sampled"):
             assert found[kind].keys() == weights.keys()
             assert all(torch.equal(found[kind][key], weights[key]) for key in weights), (name, kind)
         with torch.no_grad():
