@@ -4,10 +4,11 @@
     python bench/host.py --processes 2 --beside CHECKOUT [--times 3]    # loading alone, beside another commit's
 
 A random Qwen3 of about 300 M parameters with the toy's tokeniser, made on the spot, in processes on CPUs. Memory is the
-sum of the processes' proportional set sizes (what they share counts once), sampled ten times a second, above what they
-take before they load anything; freed memory is given back at once, so that only what is in use counts. Of it the shards
-are known: a float32 model of weights, two more of moments once a step was done, one of gradients in a step, one more
-with --kl. In a step each process also gathers layers, as a GPU would in its own memory.
+sum of the processes' proportional set sizes (what they share counts once), sampled ten times a second, above what the
+same phase takes with a model of next to no parameters, which is code; freed memory is given back at once, so that only
+what is in use counts. Of it the shards are known: a float32 model of weights, two more of moments once a step was done,
+one of gradients in a step, one more with --kl. In a step each process also gathers layers, as a GPU would in its own
+memory.
 """
 
 import os
@@ -34,12 +35,13 @@ SIZES = {"queries": 1, "k": 2, "n_pos": 1, "n_neg": 1, "max_new_tokens": 2, "alg
 SHARDS = {"load": 1, "step 1": 4, "step 2": 4, "save": 3, "resume": 3}  # float32 models
 
 
-def make(folder: Path, layers: int) -> int:
+def make(folder: Path, layers: int, width: int = 1024) -> int:
     """Write a random model; returns its size in bytes."""
     torch.manual_seed(0)
     shape = Qwen3Config(
-        vocab_size=2**15, hidden_size=1024, intermediate_size=3072, num_hidden_layers=layers, head_dim=128,
-        num_attention_heads=16, num_key_value_heads=8, tie_word_embeddings=True, eos_token_id=1, pad_token_id=0,
+        vocab_size=32 * width, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers, head_dim=128,
+        num_attention_heads=width // 64, num_key_value_heads=width // 128, tie_word_embeddings=True, eos_token_id=1,
+        pad_token_id=0,
     )  # fmt: skip
     model = Qwen3ForCausalLM(shape)
     policy.save(model, toy.tokenizer(), folder)
@@ -56,7 +58,6 @@ def work(model: str, out: str, kl: float, only_load: bool):
         time.sleep(1)
 
     parallel.start()
-    begin("ready")
     resume = Path(out).exists()
     begin("resume" if resume else "load")
     given = {"out": out, "resume": True, "steps": 3} if resume else {"model": model, "data": "toy", "out": out}
@@ -100,7 +101,7 @@ def watch(count: int, arguments: list[str], checkout: Path = HERE) -> dict[str, 
         while phase != "end":
             assert all(process.poll() in (None, 0) for process in started)
             for line in (started[0].stdout.read() or b"").decode().splitlines():
-                if line in {*SHARDS, "ready", "end"}:
+                if line in {*SHARDS, "end"}:
                     if phase in SHARDS:
                         found[phase] = (found[phase][0], time.monotonic() - since - 1)
                     phase, since = line, time.monotonic()
@@ -115,10 +116,19 @@ def watch(count: int, arguments: list[str], checkout: Path = HERE) -> dict[str, 
     return found
 
 
-def told(count: int, size: int, phase: str, most: int, base: int, seconds: float, shards: float) -> str:
+def phases(model: Path, out: Path, count: int, checkout: Path, given: list[str], only_load: bool) -> dict:
+    """What `watch` finds of a run, and unless it only loads, of the one that resumes it."""
+    shutil.rmtree(out, ignore_errors=True)
+    arguments = [str(model), str(out), *given]
+    if only_load:
+        return watch(count, [*arguments, "--only-load"], checkout)
+    return watch(count, arguments, checkout) | watch(count, arguments, checkout)
+
+
+def told(count: int, size: int, phase: str, most: int, code: int, seconds: float, shards: float) -> str:
     """A line: what a phase took, in float32 models."""
-    models = (most - base) / size
-    beside = f"{models:.2f} models, {models - shards:.2f} beside the shards ({base / 1e9:.2f} GB before)"
+    models = (most - code) / size
+    beside = f"{models:.2f} models, {models - shards:.2f} beside the shards (and {code / 1e9:.2f} GB of code)"
     return f"{count} processes, {phase}: {beside}, {seconds:.1f} s"
 
 
@@ -137,24 +147,20 @@ def main():
         work(*args.work, args.kl, args.only_load)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        model, out = Path(scratch) / "model", Path(scratch) / "run"
+        model, none, out = (Path(scratch) / name for name in ("model", "none", "run"))
         size = make(model, args.layers)
+        make(none, 1, 128)
         print(f"a model of {size / 4e6:.0f} M parameters, {size / 1e9:.2f} GB in float32; torch {torch.__version__}")
         for count in args.processes:
-            shutil.rmtree(out, ignore_errors=True)
-            given = [str(model), str(out), "--kl", str(args.kl)]
+            checkouts = [("", HERE)]
             if args.beside:
-                for name, checkout in [("here", HERE), (f"in {args.beside.name}", args.beside.resolve())] * args.times:
-                    found = watch(count, [*given, "--only-load"], checkout)
-                    shutil.rmtree(out)
-                    line = told(count, size, f"load {name}", found["load"][0], found["ready"][0], found["load"][1], 1)
-                    print(line, flush=True)
-                continue
-            for found in (watch(count, given), watch(count, given)):
-                base = found.pop("ready")[0]
-                for phase, (most, seconds) in found.items():
+                checkouts = [(" here", HERE), (f" in {args.beside.name}", args.beside.resolve())] * args.times
+            for name, checkout in checkouts:
+                given = out, count, checkout, ["--kl", str(args.kl)], bool(args.beside)
+                code = phases(none, *given)
+                for phase, (most, seconds) in phases(model, *given).items():
                     shards = SHARDS[phase] + bool(args.kl)
-                    print(told(count, size, phase, most, base, seconds, shards), flush=True)
+                    print(told(count, size, phase + name, most, code[phase][0], seconds, shards), flush=True)
 
 
 if __name__ == "__main__":

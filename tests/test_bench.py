@@ -1,15 +1,20 @@
-"""The paper in miniature on a real model (bench/real.py), at its smallest: every stage once."""
+"""The paper in miniature on a real model (bench/real.py), and adapters beside full training, at their smallest."""
 
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import adapters
 import algorithms
 import real
 
 import coldstart
 import eval as evaluation
+import policy
 import train
 from tools import report, zpd
 
@@ -54,3 +59,12 @@ def test_real_goes_from_a_cold_start_to_its_tables(real_path, tmp_path, monkeypa
     assert len(begun) == 8  # everything is there
     code, again = run_program(real.main, "--table", tmp_path / "kept.json", "--every", 1)
     assert code == 0 and again.strip() == said[said.index(str(real_path)) :].strip()
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_adapters_and_full_training_learn_and_agree_with_the_sampler(real_path, tmp_path, rank):
+    found = adapters.measure(SimpleNamespace(model=str(real_path / "model"), rank=rank, steps=3), tmp_path)
+    assert len(found["seconds"]) == 3 and found["tokens"] > 8 and found["peak"] >= found["before"] > 0
+    assert 0 < found["gap_mean"] <= found["gap_max"] < 1e-4
+    whole = sum(p.numel() for p in policy.load_model(str(real_path / "model")).parameters())
+    assert found["trained"] < 0.5 * whole if rank else found["trained"] == whole

@@ -1,6 +1,6 @@
 """Adapters (--lora) beside full training of a real model on a CPU: memory, time, and the sampler beside the trainer.
 
-    python bench/lora.py --model PATH_OR_HUB_ID [--lora 16] [--steps 5]
+    python bench/adapters.py --model PATH_OR_HUB_ID [--lora 16] [--steps 5]
 
 Each way runs in a process of its own: GRPO steps of 8 responses of up to 64 tokens to arithmetic in words. Every second
 response is rewarded, whatever it says, so that every step has something to learn. Memory is the process's peak; of it
