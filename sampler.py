@@ -459,9 +459,9 @@ def _attention(module, query_BHTD, key, value, mask, *, pages: "PagedCache | Non
 
 
 def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scaling=None, s_aux=None, **more):
-    """The attention of `sample`, as transformers' models call it: scaled dot products under `attention_mask` [B, 1,
-    T, L] (bool), query heads H in groups of G = H / K for each key head. `s_aux` [H] are sinks (gpt-oss): each is one
-    more score of its head, without a value. Returns [B, T, H, head_dim] and no weights.
+    """The attention of `sample`, as transformers' models call it: scaled dot products plus `attention_mask` [B, 1, T,
+    L] (0 or -inf), query heads H in groups of G = H / K for each key head. `s_aux` [H] are sinks (gpt-oss): each is
+    one more score of its head, without a value. Returns [B, T, H, head_dim] and no weights.
 
     A single query is the case that counts, and there the G heads of a group are G queries to the same keys, which are
     then read once. Two small products, which beat PyTorch's fused kernel on a CPU."""
@@ -472,16 +472,16 @@ def attention(module, query_BHTD, key_BKLD, value_BKLD, attention_mask, *, scali
     K = key_BKLD.shape[1]
     if s_aux is None and T > 1:
         key_BHLD, value_BHLD = (x.repeat_interleave(H // K, 1) for x in (key_BKLD, value_BKLD))
-        out_BHTD = sdpa(query_BHTD, key_BHLD, value_BHLD, attn_mask=attention_mask, scale=scaling)
+        out_BHTD = sdpa(query_BHTD, key_BHLD, value_BHLD, attn_mask=attention_mask.to(query_BHTD.dtype), scale=scaling)
         return out_BHTD.transpose(1, 2), None
     G = H // K
     query_BKMD = query_BHTD.reshape(B, K, G * T, D)  # M: the T queries of each of the G heads
     if s_aux is None and query_BHTD.device.type != "cpu":
-        out_BKGD = sdpa(query_BKMD, key_BKLD, value_BKLD, attn_mask=attention_mask, scale=scaling)
+        out_BKGD = sdpa(query_BKMD, key_BKLD, value_BKLD, attn_mask=attention_mask.to(query_BHTD.dtype), scale=scaling)
         return out_BKGD.reshape(B, 1, H, -1), None
     scaling = D**-0.5 if scaling is None else scaling
     scores_BKGTL = ((scaling * query_BKMD) @ key_BKLD.transpose(-1, -2)).unflatten(2, (G, T))
-    scores_BKGTL = scores_BKGTL.masked_fill_(~attention_mask[:, :, None], -torch.inf)
+    scores_BKGTL += attention_mask[:, :, None]
     if s_aux is not None:
         scores_BKGTL = torch.cat([scores_BKGTL, s_aux.view(K, G, 1, 1).expand(B, K, G, T, 1)], -1)
     weights_BKML = scores_BKGTL.softmax(-1)[..., : key_BKLD.shape[2]].flatten(2, 3)
@@ -539,7 +539,7 @@ class _Decode:
 
     def __call__(self, rows: list[_Row]) -> torch.Tensor:
         self._take(rows)
-        return self._step(len(rows), -(-(max(row.position for row in rows) + 1) // 32) * 32)
+        return self._step(len(rows), -(-(max(row.position for row in rows) + 1) // 16) * 16)
 
     def _take(self, rows: list[_Row]):
         self.input_2B[:, : len(rows)] = torch.tensor([[row.pending for row in rows], [row.position for row in rows]])
@@ -635,21 +635,24 @@ class KVCache(Cache):
 
     def at(self, position_BT, attended: int):
         """Aim the next forward's writes at `position_BT` of the first B rows; returns its attention mask
-        [B, 1, T, attended], where a token sees the positions up to its own: as many as the window holds, if there is
-        one. A model with layers of both kinds takes a dictionary of masks."""
+        [B, 1, T, attended], 0 where a token sees a position, those up to its own (as many as the window holds, if there
+        is one), else -inf. A model with layers of both kinds takes a dictionary of masks."""
         self.row_B1 = torch.arange(len(position_BT), device=position_BT.device)[:, None]
         self.position_BT = position_BT
         self.attended = attended
         behind_B1TL = (position_BT[..., None] - torch.arange(attended, device=position_BT.device))[:, None]
-        seen_B1TL = behind_B1TL >= 0
+        mask_B1TL = torch.where(behind_B1TL >= 0, 0.0, -torch.inf)
         if not self.window or "sliding_attention" not in (self.kinds or ["sliding_attention"]):
-            return seen_B1TL
-        near_B1TL = seen_B1TL & (behind_B1TL < self.window)
-        return {"full_attention": seen_B1TL, "sliding_attention": near_B1TL} if self.kinds else near_B1TL
+            return mask_B1TL
+        near_B1TL = mask_B1TL.where(behind_B1TL < self.window, -torch.inf)
+        return {"full_attention": mask_B1TL, "sliding_attention": near_B1TL} if self.kinds else near_B1TL
 
-    def allocated(self, heads: int, width: int) -> tuple[int, ...]:
-        """The shape of a layer's keys, or values."""
-        return self.rows, heads, self.length, width
+    def allocate(self, layer: "_KVLayer", key_BKTD, value_BKTD):
+        """Give a layer room for keys and values like these. A key's numbers lie as far apart as a row is long: on a CPU
+        products with queries are faster so, and take half the time in bfloat16."""
+        (_, K, _, D), (_, _, _, V) = key_BKTD.shape, value_BKTD.shape
+        layer.keys = key_BKTD.new_zeros(self.rows, K, D, self.length).transpose(2, 3)
+        layer.values = value_BKTD.new_zeros(self.rows, K, self.length, V)
 
     def update_of(self, layer: "_KVLayer", key_BKTD, value_BKTD):
         """Write to a layer where the forward aims; returns what the B rows hold up to the attended length."""
@@ -680,16 +683,13 @@ class KVCache(Cache):
         """A row has ended."""
 
     def fill(self, source: "KVCache", source_rows: list[int], rows: list[_Row], places: list[int]):
-        """Copy the prompts in rows of `source` to newly admitted rows at these places."""
-        self.copy_rows(source, source_rows, places, source.length)
-
-    def copy_rows(self, source: "KVCache", source_rows: list[int], rows: list[int], length: int):
-        """Copy the first `length` positions of rows of `source` to rows here (source may be this cache)."""
+        """Copy what `rows` have behind them from rows of `source` (it may be this cache) to these places."""
         for mine, theirs in zip(self.layers, source.layers):
             if not mine.is_initialized:
                 mine.lazy_initialization(theirs.keys, theirs.values)
-            mine.keys[rows, :, :length] = theirs.keys[source_rows, :, :length]
-            mine.values[rows, :, :length] = theirs.values[source_rows, :, :length]
+            for source_row, row, place in zip(source_rows, rows, places):
+                mine.keys[place, :, : row.position] = theirs.keys[source_row, :, : row.position]
+                mine.values[place, :, : row.position] = theirs.values[source_row, :, : row.position]
 
     def close_holes(self, active: list) -> list:
         """Move the last active rows into the holes (None) before them: the active rows, now dense."""
@@ -697,7 +697,7 @@ class KVCache(Cache):
         holes = [i for i, row in enumerate(active[:keep]) if row is None]
         movers = [i for i in range(keep, len(active)) if active[i] is not None]
         if movers:
-            self.copy_rows(self, movers, holes, max(active[i].position for i in movers))
+            self.fill(self, movers, [active[i] for i in movers], holes)
         for hole, mover in zip(holes, movers):
             active[hole] = active[mover]
         return active[:keep]
@@ -714,8 +714,9 @@ class PagedCache(KVCache):
         self.table_BP = torch.zeros(rows, width, dtype=torch.int32, device=model.device)  # where graphs read
         self.off: list[float] | None = None  # while both ways of attention are compared: how much they differ
 
-    def allocated(self, heads: int, width: int) -> tuple[int, ...]:
-        return 1 + self.pages, self.size, heads, width
+    def allocate(self, layer: "_KVLayer", *like):
+        shape = 1 + self.pages, self.size
+        layer.keys, layer.values = (x.new_zeros(*shape, x.shape[1], x.shape[3]) for x in like)
 
     def show(self, rows: list[_Row]):
         """Show the pages of these rows to the next step."""
@@ -802,10 +803,7 @@ class _KVLayer(CacheLayerMixin):
         self.cache = weakref.proxy(cache)  # a cycle would keep dead caches alive until the garbage collector runs
 
     def lazy_initialization(self, key_states, value_states):
-        self.keys, self.values = (
-            torch.zeros(self.cache.allocated(x.shape[1], x.shape[3]), dtype=x.dtype, device=x.device)
-            for x in (key_states, value_states)
-        )
+        self.cache.allocate(self, key_states, value_states)
         self.is_initialized = True
 
     def update(self, key_states, value_states, *args, **kwargs):

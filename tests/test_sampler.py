@@ -344,7 +344,7 @@ def test_the_kernel_is_given_what_plain_attention_sees(heads, window, scaling, k
     begin = torch.arange(6, dtype=torch.int32) * torch.tensor([[1], [12]], dtype=torch.int32)
     ours = sampler.paged_attention(query, key, value, table, seen, begin, scaling, window)
     near = torch.arange(12) >= (seen - (window or 12))[:, None]
-    mask = near & (torch.arange(12) < seen[:, None])
+    mask = torch.where(near & (torch.arange(12) < seen[:, None]), 0.0, -torch.inf)
     rows = [x[table.long()].flatten(1, 2).transpose(1, 2) for x in (key, value)]
     plain, _ = sampler.attention(None, query[:, :, None], *rows, mask[:, None, None], scaling=scaling)
     assert torch.allclose(ours, plain[:, 0], atol=1e-5)
