@@ -3,6 +3,9 @@
 Everything is per response token and flat, [N]: row after row, without padding. So no mask is ever read off token ids
 (the pad id is often the end id, which must be trained on), and no average depends on how rows were padded.
 
+Rows that share a prompt, or differ in length, are packed (`Packed`): they go through the network without padding, and
+a prompt goes once, because with causal attention its hidden states do not depend on what follows.
+
 Memory. Logits of all tokens would be N x vocabulary numbers, several times over in backward: 5 GB a copy at 8,192
 tokens and 152k words in float32. Here the last hidden states of response positions go through the output layer in
 chunks, which backward computes again, so only one chunk of logits is ever alive. Logits and their log-softmax are in
@@ -10,7 +13,6 @@ float32 whatever the compute precision, as in the sampler, and weights are kept 
 learning rate of 1e-6 would be rounded away.
 """
 
-import contextlib
 import copy
 import functools
 import json
@@ -18,23 +20,27 @@ import math
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import contextmanager, nullcontext, suppress
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.nn.functional import embedding
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 from transformers.utils.logging import disable_progress_bar
 
 import parallel
-from sampler import wide_logits
+from sampler import attention, refusal, wide_logits
 
+SPARED = 0.1  # of all tokens, padding included: what packing must spare, because its attention is slower
 MAX_FAILED = 3  # steps in a row without a finite gradient before training gives up
 
 
@@ -42,18 +48,24 @@ class Policy(nn.Module):
     """Wraps a causal LM. Calling it on prompts and responses (ids) gives, for each response token in turn, its
     log-probability and the entropy at its position: ([N], [N]), float32, N = total response tokens."""
 
+    packs = False  # whether rows may be packed: where `packs` found so
+
     def __init__(self, model, chunk: int | None = None):
         """`chunk`: tokens whose logits are alive at once; by default as many as 256 MiB hold in float32."""
         super().__init__()
         self.model, self.chunk = model, chunk or chunk_of(model.config)
 
     def forward(self, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0):
-        """Rows are right-padded: with causal attention, what stands to the right of a token cannot change it. The
-        entropy carries no gradient."""
+        """The entropy carries no gradient."""
         return self.head(*self.hidden(prompts, responses), temperature)
 
     def hidden(self, prompts, responses):
-        """The last hidden states [N, D] that predict the response tokens, and those tokens [N]."""
+        """The last hidden states [N, D] that predict the response tokens, and those tokens [N]. Where packing would
+        spare little, rows are right-padded: what stands to the right of a token cannot change it."""
+        padded = len(prompts) * max(len(p) + len(r) for p, r in zip(prompts, responses))
+        once = sum(len(p) - 1 for p in {*map(tuple, prompts)}) + sum(map(len, responses))
+        if self.packs and not self.model.training and once < (1 - SPARED) * padded:  # dropout would be shared, too
+            return self._hidden_of_packed(Packed(prompts, responses, self.model))
         ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
         hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
         return hidden_BTD[row_N, position_N], target_N
@@ -65,6 +77,12 @@ class Policy(nn.Module):
         hidden = getattr(inner, "last_hidden_state", None)
         ours = self.model.get_output_embeddings()(hidden) if hidden is not None else None
         return ours is not None and torch.allclose(theirs, ours, atol=1e-4, rtol=1e-4)
+
+    def _hidden_of_packed(self, packed):
+        given = {"input_ids": packed.ids_T[None], "position_ids": packed.position_T[None], "packed": packed}
+        with attending(self.model.config, "packed"):
+            hidden_1TD = self.model.base_model(**given, use_cache=False).last_hidden_state
+        return hidden_1TD[0, -len(packed.target_N) :], packed.target_N
 
     def log_distribution(self, hidden_CD, temperature: float):
         """Hidden states to log-probabilities over the vocabulary, [C, V] float32."""
@@ -91,6 +109,92 @@ class Policy(nn.Module):
         with torch.no_grad():
             entropy_C = -(logprobs_CV.exp() * logprobs_CV).sum(-1)
         return logprobs_CV.gather(-1, target_C[:, None])[:, 0].clone(), entropy_C  # FSDP warns when it is given a view
+
+
+class Packed:
+    """Rows in one, without padding. First come the different prompts, each without its last token; then of each row
+    that token, and the response without its own last: their hidden states predict the response.
+
+    Only attention pads, in two blocks: of prompts, which see themselves, and of responses, which see their prompts,
+    too."""
+
+    def __init__(self, prompts, responses, model):
+        number = {prompt: i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        spans = [prompt[:-1] for prompt in number] + [(p[-1], *r[:-1]) for p, r in zip(prompts, responses)]
+        firsts = [0] * len(number) + [len(prompt) - 1 for prompt in prompts]
+        places = [range(first, first + len(span)) for first, span in zip(firsts, spans)]
+        self.ids_T, self.position_T, self.target_N, length, own_B = (
+            torch.tensor(column, device=model.device)
+            for column in (
+                [*chain(*spans)], [*chain(*places)], [*chain(*responses)], [*map(len, spans)],
+                [number[tuple(prompt)] for prompt in prompts],
+            )
+        )  # fmt: skip
+        self.window, self.kinds = (getattr(model.config, name, None) for name in ("sliding_window", "layer_types"))
+        start, P = length.cumsum(0) - length, len(number)
+        self.blocks = [self._block(start[P:], length[P:], start[own_B], length[own_B])]
+        if len(some := length[:P].nonzero()[:, 0]):  # of a prompt of one token nothing is left here
+            self.blocks.insert(0, self._block(start[some], length[some], start[some], 0 * length[some]))
+
+    def _block(self, start_B, length_B, before_B, ahead_B):
+        """Of B spans, and of those ahead of them that they see, too: the places of queries [B, T] and of keys [B, L],
+        which queries are no padding, and masks [B, 1, T, L], without and with the window: 0 where a query sees a key,
+        else -inf."""
+        (query_BT, real_BT), (ahead_BS, there_BS) = _padded(start_B, length_B), _padded(before_B, ahead_B)
+        key_BL, there_BL = torch.cat([ahead_BS, query_BT], 1), torch.cat([there_BS, real_BT], 1)
+        at_BT1, at_B1L = self.position_T[query_BT][..., None], self.position_T[key_BL][:, None]
+        seen_BTL = there_BL[:, None] & (at_B1L <= at_BT1)
+        near_BTL = seen_BTL & (at_B1L > at_BT1 - self.window) if self.window else seen_BTL
+        masks = [torch.where(x_BTL, 0.0, -torch.inf)[:, None] for x_BTL in (seen_BTL, near_BTL)]
+        return query_BT, key_BL, real_BT.flatten().nonzero()[:, 0], masks
+
+    def attend(self, module, query_1HTD, key_1KTD, value_1KTD, mask, **more):
+        """The attention of a layer, [1, T, H, D], as transformers' models call it; they make no mask for it."""
+        near, out = self.kinds is None or self.kinds[module.layer_idx] == "sliding_attention", []
+        for query_BT, key_BL, real_N, masks in self.blocks:
+            given = _taken(query_1HTD, query_BT), _taken(key_1KTD, key_BL), _taken(value_1KTD, key_BL)
+            out.append(attention(module, *given, masks[near], **more)[0].flatten(0, 1)[real_N])
+        return torch.cat(out)[None], None
+
+
+@torch.no_grad()
+def packs(model) -> bool:
+    """Whether a model, with whole weights, gives packed rows the hidden states that it gives padded ones. Errors are of
+    any kind: they tell what its attention expects and does not find, such as a cap on its scores. On a GPU rows are
+    padded: there attention that needs no mask has a kernel whose speed is worth more than what packing spares."""
+    if model.device.type != "cpu":
+        return False
+    one, other = Policy(model), Policy(model)
+    other.packs, rows = True, ([[0, 1]] * 2, [[2, 3]] * 2)
+    try:
+        padded_ND, packed_ND = (network.hidden(*rows)[0] for network in (one, other))
+    except Exception:
+        return False
+    close = 1e-4 if model.dtype == torch.float32 else 0.3  # of bfloat16: only what is wrong altogether
+    return not refusal(model) and bool((packed_ND - padded_ND).norm() <= close * padded_ND.norm())
+
+
+def _padded(start_B, length_B):
+    """The places of the tokens of B spans, [B, T], the last again as padding, and which are none, [B, T]."""
+    t_T, length_B1 = torch.arange(int(length_B.max()), device=length_B.device), length_B[:, None]
+    return start_B[:, None] + t_T.minimum(length_B1 - 1).clamp_min(0), t_T < length_B1
+
+
+def _taken(x_1HTD, place_BT):
+    """The tokens at these places, [B, H, T, D]. Threads sum an index's gradient in any order, and an embedding's in the
+    same each time, which a run that is resumed bit for bit needs."""
+    return embedding(place_BT, x_1HTD[0].transpose(0, 1).flatten(1)).unflatten(-1, x_1HTD.shape[1::2]).transpose(1, 2)
+
+
+@contextmanager
+def attending(model_config, implementation: str):
+    """In this block a model has this implementation of attention: its own, or `packed`."""
+    AttentionInterface.register("packed", lambda module, *given, packed, **more: packed.attend(module, *given, **more))
+    former, model_config._attn_implementation = model_config._attn_implementation, implementation
+    try:
+        yield
+    finally:
+        model_config._attn_implementation = former
 
 
 class _WideLogits(torch.autograd.Function):
@@ -146,24 +250,24 @@ def decoder_layers(model) -> list[nn.Module]:
     return [m for m in model.modules() if type(m).__name__ in (model._no_split_modules or ())]
 
 
-def recompute(layers: list[nn.Module]):
-    """Gradient checkpointing: have these layers compute their activations again in the backward, in place."""
-    for layer in layers:
-        layer.forward = functools.partial(_recomputed, layer.forward)
+def recompute(model):
+    """Gradient checkpointing: have the model's layers compute their activations again in the backward, in place."""
+    for layer in decoder_layers(model):
+        layer.forward = functools.partial(_recomputed, layer.forward, model.config)
 
 
-def _recomputed(forward, *args, **kwargs):
+def _recomputed(forward, model_config, *args, **kwargs):
     if not torch.is_grad_enabled():  # on a CPU one process samples with these very layers, and needs none of it
         return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    again = attending(model_config, model_config._attn_implementation)  # which is another's by then
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), again), **kwargs)
 
 
 def sharded(network: Policy, gradient_checkpointing: bool = False, resharded: bool | None = None) -> Policy:
     """The network, whose weights are from now on shards where there is a process group (parallel.shard)."""
-    layers = decoder_layers(network.model)
     if gradient_checkpointing:
-        recompute(layers)
-    parallel.shard(network, layers, resharded)
+        recompute(network.model)
+    parallel.shard(network, decoder_layers(network.model), resharded)
     register_fsdp_forward_method(network, "agrees")
     return network
 
@@ -292,7 +396,7 @@ def outline(path: str):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=_trusted)
         finally:
             hook.remove()
-        with contextlib.suppress(OSError):  # without such a file what the config says counts
+        with suppress(OSError):  # without such a file what the config says counts
             model.generation_config = GenerationConfig.from_pretrained(path)
     return model.eval()
 
@@ -362,7 +466,7 @@ def _files(path: str) -> list[Path]:
     return [Path(cached_file(path, name)) for name in sorted(names)]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _loading(path: str):
     """What transformers may raise in here, which is of many kinds, as one sentence; what it would print is left out."""
     disable_progress_bar()  # transformers' own, one for each small thing
@@ -413,7 +517,7 @@ def fingerprint(model) -> str:
     return blake2b(b"".join(heads), digest_size=8).hexdigest()
 
 
-@contextlib.contextmanager
+@contextmanager
 def writing(path: str | Path):
     """An OSError in here names what could not be written: `path`. What safetensors and tokenizers raise in its place,
     on a full disk, becomes one."""

@@ -89,6 +89,9 @@ class Trainer:
         self.weights_to_sample.refresh()
         if source:
             policy.check(policy.Policy(self.weights_to_sample.model), source)
+        self.network.packs = policy.packs(self.weights_to_sample.model)
+        if another:
+            self.reference.packs = self.network.packs
         self.actor = Actor(
             self.weights_to_sample.model, tokenizer, problems, settings.sampling, seed=task.seed,
             prompting=settings.prompting, reward=load_reward(task.reward), constructs=self.objective.constructs,

@@ -96,7 +96,7 @@ def test_the_peak_of_an_update(kind, again):
     """All that is alive at once, of a forward and backward on the CPU: activations, gradients and a chunk's logits."""
     model = make_model(kind, vocab=997, hidden=64, layers=4, sharp=1.0)
     if again:
-        policy.recompute(policy.decoder_layers(model))
+        policy.recompute(model)
     with Alive(997) as alive:
         Policy(model, 16)([[1, 2]], [[3] * 298])[0].sum().backward()
     layers, rest = memory.saved(policy.skeleton(model.config, torch.float32), 300)

@@ -5,18 +5,26 @@ import random
 
 import pytest
 import torch
-from tiny import CLASSES, WINDOWED, WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
+from tiny import CLASSES, WINDOWED, Alive, WidestTable, logprobs_one_at_a_time, make_model, make_tokenizer
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     Cohere2Config,
+    Gemma2Config,
     Llama4ForCausalLM,
     Llama4TextConfig,
+    MambaConfig,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 import policy
 from policy import Policy, micro_batches
+
+SMALL = {
+    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
+}  # fmt: skip
 
 
 def rows(count=7, seed=0):
@@ -69,6 +77,99 @@ def test_the_gradient_does_not_depend_on_micro_batches_padding_or_order(kind):
     ):
         other = gradient(model, prompts, responses, coefficients, batches, chunk)
         assert (other - one_by_one).norm() / one_by_one.norm() < 1e-5
+
+
+def passing(model) -> list[int]:
+    """How many tokens each forward of the model lets through from now on."""
+    seen = []
+    model.get_input_embeddings().register_forward_hook(lambda layer, given, out: seen.append(given[0].numel()))
+    return seen
+
+
+def packing(model, chunk=None) -> Policy:
+    network = Policy(model, chunk)
+    network.packs = policy.packs(model)
+    assert network.packs
+    return network
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_prompts_that_rows_share_go_through_once_and_padding_never(kind, again):
+    """And yet log-probabilities and gradient are those of one row at a time. One prompt is a single token. With `again`
+    layers are computed again in the backward, when another forward has come in between."""
+    model, (prompts, responses) = make_model(kind, sharp=1.0), rows(9)
+    prompts = [prompts[i] for i in (0, 1, 0, 2, 2, 0)] + [[5], [5], [6]]
+    rng = random.Random(1)
+    coefficients = [rng.gauss(0, 1) for _ in prompts]
+    expected = gradient(model, prompts, responses, coefficients, [[i] for i in range(9)])
+    wanted = [logprobs_one_at_a_time(copy.deepcopy(model), p, r, 0.7) for p, r in zip(prompts, responses)]
+    if again:
+        policy.recompute(model)
+    network = packing(model)
+    seen = passing(model)
+    logprobs, entropy = network(prompts, responses, 0.7)
+    assert seen == [sum(len(prompts[i]) - 1 for i in (0, 1, 3)) + sum(map(len, responses))]
+    assert torch.allclose(logprobs.double(), torch.cat([w[0] for w in wanted]), atol=1e-4)
+    assert torch.allclose(entropy.double(), torch.cat([w[1] for w in wanted]), atol=1e-4)
+    model.zero_grad()
+    with torch.no_grad():
+        network(prompts[1:3], responses[:2])
+        network(prompts[:1], responses[:1])
+    weights = torch.tensor(coefficients).repeat_interleave(torch.tensor([len(r) for r in responses]))
+    (weights * logprobs).sum().backward()
+    got = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert (got - expected).norm() / expected.norm() < 1e-5
+
+
+def test_rows_are_padded_where_packing_spares_little_or_dropout_would_be_shared():
+    model, shared = make_model(), ([[5, 6, 7]] * 4, [[8, 9]] * 4)
+    network = packing(model)
+    seen = passing(model)
+    network(*shared)
+    network([[5, 6], [7, 6]], [[8] * 20] * 2)
+    model.train()
+    network(*shared)
+    assert seen == [2 + 4 * 2, 2 * 22, 4 * 5]
+
+
+def test_models_whose_attention_cannot_be_replaced_are_not_packed(monkeypatch):
+    """One that hands nothing over to it, and others: of a cap on the scores, with a state, without causality."""
+    for config in (
+        Gemma2Config(**SMALL), MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=1),
+        BertConfig(**SMALL, attn_implementation="sdpa"),
+    ):  # fmt: skip
+        assert not policy.packs(AutoModelForCausalLM.from_config(config).eval())
+    model = make_model("llama")
+    assert policy.packs(model)
+    forward = type(model.base_model).forward
+    monkeypatch.setattr(type(model.base_model), "forward", lambda *given, packed, **more: forward(*given, **more))
+    assert not policy.packs(model)
+
+
+def test_the_gradient_is_the_same_each_time_on_several_threads():
+    """Bit for bit: a run that is resumed needs it. Many rows share a prompt, so sums have an order to lose."""
+    model, threads, found = make_model(hidden=64, sharp=1.0), torch.get_num_threads(), set()
+    tokens = random.Random(0).choices(range(97), k=64 * 40)
+    prompts, responses = [tokens[:60]] * 64, [tokens[i : i + 40] for i in range(0, len(tokens), 40)]
+    torch.set_num_threads(2)
+    try:
+        for _ in range(6):
+            model.zero_grad()
+            packing(model)(prompts, responses)[0].sum().backward()
+            found.add(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found) == 1
+
+
+def test_packing_takes_less_memory_than_padding():
+    model, sizes = make_model(hidden=64, layers=4), []
+    for prompts in ([[5] * 40] * 8, [[5 + i] * 40 for i in range(8)]):
+        with Alive(97) as alive:
+            packing(model, 16)(prompts, [[7] * 40] * 8)[0].sum().backward()
+        sizes.append(alive.peak)
+    assert sizes[0] < 0.75 * sizes[1]
 
 
 def test_every_response_token_is_learnt_the_end_token_too_and_nothing_of_the_prompt():
@@ -194,12 +295,6 @@ def test_what_cannot_be_loaded_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="no model could be loaded"):
         policy.load(str(tmp_path))
-
-
-SMALL = {
-    "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
