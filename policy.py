@@ -91,7 +91,7 @@ class Policy(nn.Module):
             logits_CV = _WideLogits.apply(hidden_CD, head.weight, head.bias)
         else:
             logits_CV = head(hidden_CD).float()
-        return (logits_CV / temperature).log_softmax(-1)
+        return (logits_CV if temperature == 1 else logits_CV / temperature).log_softmax(-1)
 
     def head(self, hidden_ND, target_N, temperature: float = 1.0):
         """Log-probabilities of the targets and entropies, [N] each, from hidden states, chunk by chunk."""
@@ -153,8 +153,9 @@ class Packed:
         near, out = self.kinds is None or self.kinds[module.layer_idx] == "sliding_attention", []
         for query_BT, key_BL, real_N, masks in self.blocks:
             given = _taken(query_1HTD, query_BT), _taken(key_1KTD, key_BL), _taken(value_1KTD, key_BL)
-            out.append(attention(module, *given, masks[near], **more)[0].flatten(0, 1)[real_N])
-        return torch.cat(out)[None], None
+            out_BTHD, _ = attention(module, *given, masks[near], **more)
+            out.append(embedding(real_N, out_BTHD.flatten(0, 1).flatten(1)))
+        return torch.cat(out).unflatten(-1, out_BTHD.shape[2:])[None], None
 
 
 @torch.no_grad()
