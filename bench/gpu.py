@@ -254,7 +254,7 @@ def step_of_training(size: str, rank: int = 0) -> dict:
     given |= {"micro_batch_tokens": 4 * ROW, "gradient_checkpointing": True}
     settings = config.settle(config.Training, given)
     model = make_model(size, parallel.precision() if rank else torch.float32)
-    plan = Plan(model.config, settings, cards, float("inf"), 8, gpu=GPU)
+    plan = Plan(model.config, settings, cards, parallel.memory()[1], 8, gpu=GPU)
     model.generation_config.eos_token_id = 1
     problems = [Problem(question, "0") for question in ("1+1=?", "2+2=?", "3+3=?", "4+4=?")]
     trainer = Trainer(settings, model, toy.tokenizer(), problems, parallel.device())
