@@ -140,7 +140,7 @@ def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
     network, prompts included; and how many are generated or trained on a step."""
     settings = config.settle(config.Training, {"algo": algo}, toy.SETTINGS)
     trainer = Trainer(settings, *policy.load(str(ROOT / toy.COLD_START)), toy.problems()[0])
-    sampler, loss, passed = trainer.actor.sampler, trainer.loss, []
+    sampler, passed = trainer.actor.sampler, []
     sample = sampler.sample
 
     def sample_and_count(*given, **more):
@@ -149,11 +149,11 @@ def toy_cost(algo: str, steps: int) -> tuple[float, float, int]:
             passed.append(sampler.stats.prefill_tokens + sampler.stats.decode_tokens)
         return groups
 
-    def loss_and_count(batch, rows, *given):
-        passed.append(sum(len(batch.rows[i].prompt) + len(batch.rows[i].ids) for i in rows))
-        return loss(batch, rows, *given)
+    def count_trained(layer, given, out):
+        passed.append(given[0].numel() if torch.is_grad_enabled() else 0)
 
-    sampler.sample, trainer.loss = sample_and_count, loss_and_count
+    sampler.sample = sample_and_count
+    trainer.model.get_input_embeddings().register_forward_hook(count_trained)
     seconds, tokens = 0.0, 0
     for number in range(steps + 1):
         figures, _, _ = trainer.step(number)
