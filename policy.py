@@ -143,10 +143,9 @@ class Packed:
         (query_BT, real_BT), (ahead_BS, there_BS) = _padded(start_B, length_B), _padded(before_B, ahead_B)
         key_BL, there_BL = torch.cat([ahead_BS, query_BT], 1), torch.cat([there_BS, real_BT], 1)
         at_BT1, at_B1L = self.position_T[query_BT][..., None], self.position_T[key_BL][:, None]
-        seen_BTL = there_BL[:, None] & (at_B1L <= at_BT1)
-        near_BTL = seen_BTL & (at_B1L > at_BT1 - self.window) if self.window else seen_BTL
-        masks = [torch.where(x_BTL, 0.0, -torch.inf)[:, None] for x_BTL in (seen_BTL, near_BTL)]
-        return query_BT, key_BL, real_BT.flatten().nonzero()[:, 0], masks
+        mask_BTL = torch.where(there_BL[:, None] & (at_B1L <= at_BT1), 0.0, -torch.inf)
+        near_BTL = mask_BTL.where(at_B1L > at_BT1 - self.window, -torch.inf) if self.window else mask_BTL
+        return query_BT, key_BL, real_BT.flatten().nonzero()[:, 0], (mask_BTL[:, None], near_BTL[:, None])
 
     def attend(self, module, query_1HTD, key_1KTD, value_1KTD, mask, **more):
         """The attention of a layer, [1, T, H, D], as transformers' models call it; they make no mask for it."""
