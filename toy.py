@@ -18,9 +18,11 @@ One token a number and a word. 8 * 10 * 10 = 800 questions, of which 160 are hel
 checked wrong guess of one question may be the arithmetic of another, so facts such as 40 + 8 = 48 are not held out.
 """
 
+import os
 import random
 from collections.abc import Iterable
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -90,6 +92,14 @@ def folder(model: str) -> str:
 def speaks(tokenizer) -> bool:
     """Whether this is the toy's tokeniser: its models are prompted with TEMPLATES."""
     return tokenizer.get_vocab() == VOCABULARY
+
+
+def few_threads():
+    """Compute with half of the cores, at most four, unless OMP_NUM_THREADS says otherwise. The toy's operations are so
+    short that threads which another program keeps waiting hold up all others: with both of two cores, a step beside a
+    busy program took three times as long as alone; with one, as long as alone."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, min(4, (os.cpu_count() or 1) // 2))))
 
 
 def model() -> Qwen3ForCausalLM:

@@ -384,7 +384,9 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
-    if not toy.speaks(tokenizer):
+    if toy.speaks(tokenizer):
+        toy.few_threads()
+    else:
         plan(settings, policy.load_config(name), tokenizer, problems)
     if name == "toy":
         parallel.first(lambda: make_toy_coldstart(settings, problems))

@@ -2,6 +2,9 @@
 
 import random
 
+import pytest
+import torch
+
 import toy
 from reflect import reflects
 from verifier import verify
@@ -66,3 +69,16 @@ def test_cold_start_examples(monkeypatch):
     turn = tokenizer.convert_tokens_to_ids("wait")
     assert any(turn in learnt for _, learnt in batches[-1])
     assert not any(turn in learnt for batch in toy.batches(tokenizer, 0, plain=True) for _, learnt in batch)
+
+
+@pytest.mark.parametrize(("cores", "before", "after"), [(1, 1, 1), (2, 2, 1), (8, 8, 4), (64, 32, 4), (64, 2, 2)])
+def test_it_leaves_half_of_the_cores_to_others(cores, before, after, monkeypatch):
+    told = []
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: before)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    toy.few_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    toy.few_threads()
+    assert told == [after]
