@@ -51,7 +51,7 @@ def checkpointing_flag():
 
 def slots_flag(**more):
     """The field --slots, of every program that samples."""
-    text = "responses sampled side by side, as far as memory goes (default: 512 on GPUs and on the toy, else 64)"
+    text = "responses sampled side by side, as far as memory goes (default: 64; 512 on GPUs and on the toy)"
     return flag(None, text, **more)
 
 
