@@ -556,7 +556,7 @@ def the_toy_s(given: dict):
         raise ValueError("--plain needs --out: a plain model does not stand in for the toy's cold start")
     if Path(out).exists():
         raise ValueError(f"{out} exists already: remove it or name another folder with --out")
-    toy.Threads()
+    toy.few_threads()
     toy_coldstart(out, settings.seed, settings.plain)
     print(f"wrote {out}")
 

@@ -46,6 +46,8 @@ class Evaluation:
         path = toy.folder(given["model"])
         self.tokenizer = policy.load_tokenizer(path)
         otherwise = toy.SETTINGS if toy.speaks(self.tokenizer) else None
+        if otherwise:
+            toy.few_threads()
         s, _, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
         self.settings = s
         self.reward = load_reward(s.reward)

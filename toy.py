@@ -20,13 +20,10 @@ checked wrong guess of one question may be the arithmetic of another, so facts s
 
 import os
 import random
-import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from data import Problem, Templates, prompt_ids
@@ -97,32 +94,12 @@ def speaks(tokenizer) -> bool:
     return tokenizer.get_vocab() == VOCABULARY
 
 
-class Threads:
-    """As many threads as there are cores that no other program uses, looked at after each step of an optimiser. The
-    toy's operations are so short that one thread which shares its core holds up all others: with both of two cores, a
-    step beside a busy program took three times as long as alone; with one, half as long again. What is computed does
-    not depend on it. Does nothing where OMP_NUM_THREADS is set, or there is no /proc/stat."""
-
-    def __init__(self):
-        self.most = torch.get_num_threads()
-        if "OMP_NUM_THREADS" not in os.environ and Path("/proc/stat").exists():
-            self.last = self._now()
-            register_optimizer_step_post_hook(lambda *_: self.look())
-
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        """Seconds, since some time ago: by the clock; that this process computed; that all programs did."""
-        with open("/proc/stat") as file:
-            ticks = [int(word) for word in file.readline().split()[1:9]]  # of which the fourth and the fifth were idle
-        return time.monotonic(), time.process_time(), (sum(ticks) - sum(ticks[3:5])) / os.sysconf("SC_CLK_TCK")
-
-    def look(self):
-        """Count the cores that others used since it last looked."""
-        now = self._now()
-        passed, own, all_of_them = (b - a for a, b in zip(self.last, now))
-        if passed > 0.1:  # what is counted is hundredths
-            self.last = now
-            torch.set_num_threads(max(1, min(self.most, round(self.most - (all_of_them - own) / passed))))
+def few_threads():
+    """Compute with half of the cores, at most four, unless OMP_NUM_THREADS says otherwise. The toy's operations are so
+    short that a thread which shares its core holds up all others: with both of two cores, a step beside a busy program
+    took three times as long as alone (5.3 s, 1.8 s); with one, as long as alone (2.5 s)."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), max(1, min(4, (os.cpu_count() or 1) // 2))))
 
 
 def model() -> Qwen3ForCausalLM:

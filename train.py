@@ -385,7 +385,7 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     settings = config.settle(config.Training, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     check(settings)
     if toy.speaks(tokenizer):
-        toy.Threads()
+        toy.few_threads()
     else:
         plan(settings, policy.load_config(name), tokenizer, problems)
     if name == "toy":
