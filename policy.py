@@ -38,7 +38,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from transformers.utils.logging import disable_progress_bar
 
 import parallel
-from sampler import attention, refusal, wide_logits
+from sampler import attention, refusal, wide_logits, windows
 
 SPARED = 0.1  # of all tokens, padding included: what packing must spare, because its attention is slower
 MAX_FAILED = 3  # steps in a row without a finite gradient before training gives up
@@ -62,9 +62,7 @@ class Policy(nn.Module):
     def hidden(self, prompts, responses):
         """The last hidden states [N, D] that predict the response tokens, and those tokens [N]. Where packing would
         spare little, rows are right-padded: what stands to the right of a token cannot change it."""
-        padded = len(prompts) * max(len(p) + len(r) for p, r in zip(prompts, responses))
-        once = sum(len(p) - 1 for p in {*map(tuple, prompts)}) + sum(map(len, responses))
-        if self.packs and not self.model.training and once < (1 - SPARED) * padded:  # dropout would be shared, too
+        if self.packs and not self.model.training and _spares(prompts, responses):  # dropout would be shared, too
             return self._hidden_of_packed(Packed(prompts, responses, self.model))
         ids_BT, position_N, row_N, target_N = (x.to(self.model.device) for x in _pad(prompts, responses))
         hidden_BTD = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
@@ -130,7 +128,7 @@ class Packed:
                 [number[tuple(prompt)] for prompt in prompts],
             )
         )  # fmt: skip
-        self.window, self.kinds = (getattr(model.config, name, None) for name in ("sliding_window", "layer_types"))
+        self.windows = windows(model.config)
         start, P = length.cumsum(0) - length, len(number)
         self.blocks = [self._block(start[P:], length[P:], start[own_B], length[own_B])]
         if len(some := length[:P].nonzero()[:, 0]):  # of a prompt of one token nothing is left here
@@ -138,23 +136,31 @@ class Packed:
 
     def _block(self, start_B, length_B, before_B, ahead_B):
         """Of B spans, and of those ahead of them that they see, too: the places of queries [B, T] and of keys [B, L],
-        which queries are no padding, and masks [B, 1, T, L], without and with the window: 0 where a query sees a key,
-        else -inf."""
+        which queries are no padding, and by window the mask [B, 1, T, L]: 0 where a query sees a key, else -inf."""
         (query_BT, real_BT), (ahead_BS, there_BS) = _padded(start_B, length_B), _padded(before_B, ahead_B)
         key_BL, there_BL = torch.cat([ahead_BS, query_BT], 1), torch.cat([there_BS, real_BT], 1)
         at_BT1, at_B1L = self.position_T[query_BT][..., None], self.position_T[key_BL][:, None]
         mask_BTL = torch.where(there_BL[:, None] & (at_B1L <= at_BT1), 0.0, -torch.inf)
-        near_BTL = mask_BTL.where(at_B1L > at_BT1 - self.window, -torch.inf) if self.window else mask_BTL
-        return query_BT, key_BL, real_BT.flatten().nonzero()[:, 0], (mask_BTL[:, None], near_BTL[:, None])
+        masks = {None: mask_BTL[:, None]}
+        for window in {*self.windows} - {None}:
+            masks[window] = mask_BTL.where(at_B1L > at_BT1 - window, -torch.inf)[:, None]
+        return query_BT, key_BL, real_BT.flatten().nonzero()[:, 0], masks
 
     def attend(self, module, query_1HTD, key_1KTD, value_1KTD, mask, **more):
         """The attention of a layer, [1, T, H, D], as transformers' models call it; they make no mask for it."""
-        near, out = self.kinds is None or self.kinds[module.layer_idx] == "sliding_attention", []
+        out = []
         for query_BT, key_BL, real_N, masks in self.blocks:
             given = _taken(query_1HTD, query_BT), _taken(key_1KTD, key_BL), _taken(value_1KTD, key_BL)
-            out_BTHD, _ = attention(module, *given, masks[near], **more)
+            out_BTHD, _ = attention(module, *given, masks[self.windows[module.layer_idx]], **more)
             out.append(embedding(real_N, out_BTHD.flatten(0, 1).flatten(1)))
         return torch.cat(out).unflatten(-1, out_BTHD.shape[2:])[None], None
+
+
+def _spares(prompts, responses) -> bool:
+    """Whether packing these rows spares enough tokens."""
+    padded = len(prompts) * max(len(p) + len(r) for p, r in zip(prompts, responses))
+    once = sum(len(p) - 1 for p in {*map(tuple, prompts)}) + sum(map(len, responses))
+    return once < (1 - SPARED) * padded
 
 
 @torch.no_grad()

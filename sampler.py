@@ -54,7 +54,6 @@ except ImportError:
     varlen_attn = None
 
 PAGE = 256  # positions of a page on a GPU: flash attention takes multiples of it
-SLOTS, GPU_SLOTS = 64, 512  # the most rows, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,8 @@ class Engine:
         if eos_ids is None:
             configured = model.generation_config.eos_token_id
             eos_ids = configured if isinstance(configured, (list, tuple)) else [configured]
-        self.model, self.eos_ids, self.slots = model, frozenset(eos_ids), slots
-        if slots is None:
-            self.slots = GPU_SLOTS if model.device.type == "cuda" else SLOTS
+        self.model, self.eos_ids = model, frozenset(eos_ids)
+        self.slots = slots or default_slots(model.device.type == "cuda")
 
     def sample(
         self,
@@ -187,6 +185,11 @@ class Engine:
                     f"{context}: shorten the prompt or lower max_new_tokens"
                 )
         return limits
+
+
+def default_slots(gpu: bool) -> int:
+    """The most rows side by side, unless told otherwise; on a GPU memory may hold fewer."""
+    return 512 if gpu else 64
 
 
 class Sampler(Engine):
@@ -617,6 +620,13 @@ class _PagedDecode(_Decode):
         self.graphs[count] = graph, logits_BV
 
 
+def windows(config) -> list[int | None]:
+    """How many positions each layer of a model attends to, its own the last; None where it attends to all."""
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    window = getattr(config, "sliding_window", None) or None
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
 class KVCache(Cache):
     """Preallocated keys and values of every layer, [rows, kv_heads, length, head_dim] each, as transformers' models
     take them. Before a forward, `at` says at which positions its tokens stand."""
@@ -625,7 +635,8 @@ class KVCache(Cache):
 
     def __init__(self, config, rows: int, length: int):
         self.rows, self.length = rows, length
-        self.kinds, self.window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+        self.kinds, self.windows = getattr(config, "layer_types", None), windows(config)
+        self.window = max(filter(None, self.windows), default=None)
         super().__init__(layers=[_KVLayer(self) for _ in range(config.num_hidden_layers)])
 
     @property
@@ -642,7 +653,7 @@ class KVCache(Cache):
         self.attended = attended
         behind_B1TL = (position_BT[..., None] - torch.arange(attended, device=position_BT.device))[:, None]
         mask_B1TL = torch.where(behind_B1TL >= 0, 0.0, -torch.inf)
-        if not self.window or "sliding_attention" not in (self.kinds or ["sliding_attention"]):
+        if not self.window:
             return mask_B1TL
         near_B1TL = mask_B1TL.where(behind_B1TL < self.window, -torch.inf)
         return {"full_attention": mask_B1TL, "sliding_attention": near_B1TL} if self.kinds else near_B1TL
@@ -745,9 +756,8 @@ class PagedCache(KVCache):
         """The attention of a layer over the rows' pages, [B, 1, H, D]."""
         if s_aux is not None:
             raise ValueError("it knows no attention sinks")
-        near = self.window and (self.kinds is None or self.kinds[layer] == "sliding_attention")
-        held, window = self.layers[layer], self.window if near else None
-        given = held.keys, held.values, self.shown_BP, self.seen_B, self.begin_2R, scaling, window
+        held = self.layers[layer]
+        given = held.keys, held.values, self.shown_BP, self.seen_B, self.begin_2R, scaling, self.windows[layer]
         return paged_attention(query_BHTD[:, :, 0], *given)[:, None]
 
     def make_room(self, active: list) -> list[_Row]:

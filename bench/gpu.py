@@ -84,6 +84,11 @@ def work(vocabulary: int, most: int = MOST, count: int = PROMPTS) -> tuple[list[
     return [prompt for prompt in prompts for _ in range(8)], lengths
 
 
+def eight(model) -> list[list[int]]:
+    """The first eight different prompts of that work."""
+    return work(model.config.vocab_size)[0][::8][:8]
+
+
 def generate(model, prompts, limit: int, **how) -> torch.Tensor:
     """What transformers' generate makes of one batch: [B, limit]."""
     width = max(map(len, prompts))
@@ -112,7 +117,7 @@ def rate(amount: float, call) -> float:
 def greedy(size: str, dtype: torch.dtype) -> dict:
     """How many of some greedy completions are those of generate, how long they agree, and what a difference costs."""
     model = make_model(size, dtype)
-    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 96 if GPU else 8
+    prompts, limit = eight(model), 96 if GPU else 8
     theirs = generate(model, prompts, limit, do_sample=False).tolist()
     sampler = Sampler(model, eos_ids=())
     ours = [group[0].ids for group in sampler.sample(prompts, max_new_tokens=limit, temperature=0)]
@@ -130,7 +135,7 @@ def greedy(size: str, dtype: torch.dtype) -> dict:
 def graphs(size: str) -> dict:
     """Recorded steps beside unrecorded ones."""
     model, found = make_model(size), {}
-    prompts, limit = work(model.config.vocab_size)[0][::8][:8], 64 if GPU else 8
+    prompts, limit = eight(model), 64 if GPU else 8
     for way in (True, False):
         sampler = Sampler(model, eos_ids=(), slots=SLOTS)
         sampler.by_graph = sampler.by_graph and way
@@ -149,7 +154,7 @@ def graphs(size: str) -> dict:
 def gap(size: str) -> dict:
     """Of log-probabilities under temperature 1."""
     model = make_model(size)
-    prompts = work(model.config.vocab_size)[0][::8][:8]
+    prompts = eight(model)
     groups = Sampler(model, eos_ids=()).sample(prompts, 2, max_new_tokens=MOST // 8)
     rows = [(prompt, one) for prompt, group in zip(prompts, groups) for one in group]
     network, gaps = policy.Policy(model), []
@@ -234,7 +239,7 @@ def speed(size: str, way: str) -> dict:
 def rows(size: str) -> dict:
     """Steps of more and more rows: the difference of a longer and a shorter call, so that recording does not count."""
     model, found = make_model(size), {}
-    prompts, (few, many) = work(model.config.vocab_size)[0][::8][:8], (8, 40) if GPU else (2, 4)
+    prompts, (few, many) = eight(model), (8, 40) if GPU else (2, 4)
     for count in (8, 64, 256, 512) if GPU else (3, 6):
         sampler = Sampler(model, eos_ids=(), slots=count)
         seconds = []

@@ -31,7 +31,7 @@ from transformers import AttentionInterface
 import lora
 import policy
 from config import as_flags
-from sampler import GPU_SLOTS, PAGE, SLOTS
+from sampler import PAGE, default_slots, windows
 
 USABLE, SHARE = 0.95, 0.8
 GIB = 2**30
@@ -99,8 +99,8 @@ def saved(model, tokens: int) -> tuple[list[int], int]:
 
 def _masks(model_config, tokens: int):
     """The masks that a model is given (or makes) where it has a sliding window: one, or one of each kind of layer."""
-    window, kinds = getattr(model_config, "sliding_window", None), getattr(model_config, "layer_types", None)
-    if not window or tokens < window or (kinds and "sliding_attention" not in kinds):
+    window, kinds = max(filter(None, windows(model_config)), default=None), getattr(model_config, "layer_types", None)
+    if not window or tokens < window:
         return None
     mask_11TT = torch.empty(1, 1, tokens, tokens, dtype=torch.bool, device="meta")
     return {"full_attention": None, "sliding_attention": mask_11TT} if kinds else mask_11TT
@@ -184,7 +184,7 @@ class Plan:
         lengths = {"responses": prompt + s.max_new_tokens}
         if self.settings.objective.algo in ("tapo", "sft"):
             lengths["constructions"] = prompt + 2 * s.max_new_tokens + s.max_synthesis_tokens
-        slots, asked = s.slots or (GPU_SLOTS if self.gpu else SLOTS), self.settings.optimiser.queries * s.k
+        slots, asked = s.slots or default_slots(self.gpu), self.settings.optimiser.queries * s.k
         self.most, free = min(slots, asked), self.usable - sum(self.held.values())
         self.rows, self.slots, caches = {}, {}, []
         for name, length in lengths.items():
