@@ -395,7 +395,7 @@ def _reason(work) -> str | None:
 
 def norms(model) -> list[torch.nn.Module]:
     """The RMS norms of a model that torch's own computes, too, but for rounding. Written out, as in transformers, a
-    norm is eight kernels, and a fourth of a decode step's time on a GPU."""
+    norm is eight kernels, and on a GPU a step of a few tokens mostly waits for kernels to start."""
     found = []
     for module in model.modules():
         weight = getattr(module, "weight", None)
