@@ -295,6 +295,7 @@ def finetune(
     warmup: int,
     micro_batch_tokens: int = 4096,
     *,
+    optimizer=None,
     gradient_checkpointing: bool = False,
     tokenizer=None,
     folder: Path | None = None,
@@ -302,14 +303,15 @@ def finetune(
     save_minutes: float = 30.0,
     source: str | None = None,
 ):
-    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, AdamW, cosine decay. From
-    now on its weights are shards where there is a process group. Raises ValueError when gradients are not finite.
+    """Fine-tune `model` in place: mean negative log-likelihood of each batch's learnt tokens, cosine decay, and AdamW
+    unless there is another `optimizer`. From now on its weights are shards where there is a process group. Raises
+    ValueError when gradients are not finite.
 
     With a `folder`, a checkpoint is kept there every `save_every` steps, after `save_minutes` and at a stop, and
     training goes on from the newest one; `batches` and the other arguments must then be the same. `source`: the folder
     or hub id of the weights, where `model` is without (policy.outline)."""
     network = policy.sharded(policy.Policy(model), gradient_checkpointing)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     newest = checkpoint.newest(folder) if folder else None
     if source and not newest:
         policy.fill(model, source)
@@ -376,19 +378,15 @@ def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
 # ------------------------------------------------------------------------------------------------- the toy's cold start
 
 
-def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False):
+def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False, recipe: toy.Recipe = toy.RECIPE):
     """Train the toy's model from scratch and save it, with its tokeniser, as a model folder. A `plain` one has not
     seen the synthesis task: what a model without a cold start is elsewhere, able to answer and not to construct."""
     torch.manual_seed(seed)
     model, tokenizer = toy.model(), toy.tokenizer()
     model.config.toy_recipe = toy.recipe()
-    for number in range(toy.ROUNDS):
-        batches = toy.batches(tokenizer, f"{seed} round {number}" if number else seed, plain)
-        finetune(model, batches, toy.STEPS, toy.LEARNING_RATE, toy.WARMUP)
-        valid = toy_skill(model, tokenizer)
-        print(f"{100 * valid:.0f} % of its constructions are valid", flush=True)
-        if plain or valid >= toy.SKILL:
-            break
+    batches, optimizer = toy.batches(tokenizer, seed, plain, recipe), toy.optimizer(model)
+    finetune(model, batches, toy.STEPS, toy.LEARNING_RATE, toy.WARMUP, toy.MICRO_BATCH, optimizer=optimizer)
+    print(f"{100 * toy_skill(model, tokenizer):.0f} % of its constructions are valid", flush=True)
     policy.save(model, tokenizer, folder)
 
 
