@@ -134,7 +134,7 @@ def test_the_page_marks_parts_and_weights():
 
 
 def test_the_page_marks_what_stands_at_the_floor():
-    """In the text and beside it, the end token by its name; and tells what the mark means, where there is one to see."""
+    """In the text and beside it, the end token by its name; and it tells what the mark means."""
     weights = [1.0, 1.0, 0.0101, 1.0, 0.04, 0.01, 0.01, 1.0, 0.01, 0.01, 1.0, 1.0, 0.01]
     row = kept(prefix="2 + <b> = 5.", turn=" <i> wait that wait \n is \\boxed{4}.", ots_weights=weights)
     text = page("T", {"run": [row, kept(2, ots_weights=[1.0] * 13)]})
