@@ -19,7 +19,7 @@ import math
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
@@ -402,7 +402,7 @@ ENOUGH, ASKED = 48, 64  # constructions to measure a start on; problems to make 
 Made = tuple[list[int], list[int], int]  # a construction: the plain prompt, y_ref, and how many of its ids are y-'s
 
 
-def constructions(actor: Actor, problems: list[int]) -> list[Made]:
+def constructions(actor: Actor, problems: Sequence[int]) -> list[Made]:
     """Some constructions that a policy makes of its own responses to some problems, given by their numbers: ENOUGH, if
     they come of ASKED. As in training, but for the queries that DCS would leave out."""
     made = []
