@@ -166,7 +166,8 @@ class Objective:
     clip_high: float = flag(0.2, "... or above 1 + this")
     kl: float = flag(0.0, "weight of KL(policy || start) on sampled responses; 0 keeps no reference", zero=True)
     no_dae: bool = flag(False, "ablation: constructed trajectories join their query's group before it is normalised")
-    no_ots: bool = flag(False, "ablation: every token of a constructed trajectory counts alike")
+    no_ots: bool = flag(False, "ablation: every token of a constructed trajectory counts alike; what it "
+        "would weigh is logged all the same")
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""

@@ -452,7 +452,7 @@ class Batch:
         self.advantage = [*torch.as_tensor(advantages, dtype=torch.float32).tolist(), 0.0]
         self.coefficient = [0.0] * len(self.rows)  # what one of its tokens counts in the loss
         self.teachers: list[list[int] | None] = [*teachers, *nothing[len(teachers) :]]
-        self.old: list[list[float] | None] = [*nothing]  # log-probabilities before the first optimiser step
+        self.old: list[list[float] | None] = [*nothing]  # log-probabilities before the update: G_ref's, or all frozen
         self.weights: list[list[float] | None] = [*nothing]  # OTS weights
         self.idle = [len(self.rows) - 1]
 

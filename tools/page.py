@@ -116,7 +116,8 @@ OF_CONSTRUCTIONS = {
     "diagnosis": "the first sentence after it, with which the text turns; what follows is the correction",
     "tokens kept": "how many tokens the error prefix has, of all",
     "OTS weight": f"how much a token counts in the loss, from {FLOOR} to {CEILING:g}: little where the policy would "
-    "hardly write it and is sure of another (out-of-distribution token suppression)",
+    "hardly write it and is sure of another (out-of-distribution token suppression). With --no-ots and --algo sft it "
+    "would count so much",
     "OTS, prefix": "the mean weight of the error prefix",
     "OTS, turn": "the mean weight of diagnosis, correction and end token",
     "at the floor": f"which tokens have the least weight there is, {FLOOR}, and are framed in the text: the policy "

@@ -150,8 +150,9 @@ def filtered(given: dict):
     s = settings.filtering
     problems, reward = problems_of(s.data), load_reward(s.reward)
     model, _ = policy.load_to_sample(path)
-    most = s.max_synthesis_tokens or 3 * s.max_new_tokens // 2
-    sampling = Sampling(s.n, s.temperature, s.max_new_tokens, most, s.slots)
+    limits = {"max_new_tokens": s.max_new_tokens}
+    limits["max_synthesis_tokens"] = s.max_synthesis_tokens or 3 * s.max_new_tokens // 2
+    sampling = Sampling(k=s.n, temperature=s.temperature, slots=s.slots, **limits)
     how = {"prompting": settings.prompting, "reward": reward, "name": s.data, "constructs": False}
     actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, engine=Sampler, **how)
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
