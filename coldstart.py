@@ -6,7 +6,9 @@ Without it the policy cannot construct, and TAPO falls below GRPO (paper, sectio
     IFT   of a problem with right and wrong ones, let the model rewrite wrong ones as it will in training (reflect.py):
           the outputs that parse, keep y-'s own words up to the error, turn, and end right
 
-and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses:
+and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), with the loss on responses. A share of
+--turning of the SFT examples are right constructions, y_ref, to the plain prompt: a model that never turned there gives
+the turn the least OTS weight in TAPO, and hardly learns it.
 
     python coldstart.py --model PATH --data FILE.jsonl --out DIR           # DIR/model is for train.py --model
     python coldstart.py ... --shots                            # for a model that constructs badly, and knows examples
@@ -17,19 +19,20 @@ and is fine-tuned on a mixture of them, 2 : 1 as in the paper (30k and 15k), wit
 
 The same command goes on with what was interrupted (the toy's begins anew), with whatever number of processes. Each
 makes a chunk of examples by itself, and they share the weights and micro-batches of the fine-tuning as in train.py: so
-their number changes no example, and in weights rounding only. DIR holds sft.jsonl and ift.jsonl, an
-example a line, whose `ids` are the very ids that were sampled; counts.json, what became of every response and every
-output; and, while it is fine-tuned, checkpoints/. The toy's examples are generated instead (toy.py), and its model
-starts from random weights.
+their number changes no example, and in weights rounding only. DIR holds sft.jsonl, ift.jsonl and turns.jsonl (y_ref of
+each IFT example), an example a line, whose `ids` are the very ids that were sampled, or spliced; counts.json, what
+became of every response and every output; and, while it is fine-tuned, checkpoints/. At the end a sentence says whether
+the model turns by itself. The toy's examples are generated instead (toy.py), and its model starts from random weights.
 
 Demonstrations are examples that somebody wrote, a JSON object a line (DEMONSTRATED): solutions, and constructions. The
 model learns them in round 0, then makes examples of its own: if a share of --skill of its constructions is valid, it is
 DIR/model. Else it learns those examples beside the demonstrations in round 1, and so on up to --rounds. DIR/round-N
-holds what the model of round N - 1 made, and the model that learnt from it.
+holds what the model of round N - 1 made, and the model that learnt from it. Turns of written constructions come beside
+all written solutions, not in place of some: so many that they, too, are a share of --turning of both.
 
-Ours, not the paper's: every distinct right response is an SFT example, and at most m_max outputs a problem are tried;
-demonstrations and rounds. With --shots the model sees the task done in front of it (WORKED); what it learns is the task
-without that.
+Ours, not the paper's: --turning; every distinct right response is an SFT example, and at most m_max outputs a problem
+are tried; demonstrations and rounds. With --shots the model sees the task done in front of it (WORKED); what it learns
+is the task without that.
 """
 
 import config
@@ -57,6 +60,7 @@ import data
 import parallel
 import policy
 import reflect
+import rollouts
 import toy
 from config import ColdStart, FineTuning, Prompting, Sampling
 from parallel import say
@@ -69,6 +73,7 @@ CHUNK = 64  # problems between two saves
 # make an output of.
 TRIED, SAMPLED, FEW = 512, 4096, 5
 LEAST = 64  # IFT examples to learn the synthesis task from
+KINDS = ("sft", "ift", "turns")  # of examples: solutions, outputs of the synthesis task, y_ref of each of those
 
 # What is counted. A response is `sft`, `repeated` (the same text again), `wrong` or `cut`. One of the `tried` outputs
 # is `ift`, or has a reason why not.
@@ -113,13 +118,14 @@ class Maker:
         pairs = select_candidates(correct_QK, 1, 1, self.m_max, f"{actor.seed} {seed}")
         return groups, actor.construct(problems, groups, pairs, seed)
 
-    def make(self, first: int) -> tuple[list[dict], list[dict], Counter]:
-        """The SFT and IFT rows of problems first .. first + CHUNK - 1, and what became of everything else. The worked
-        examples of --shots help to make an output, but are no part of what is learnt from it."""
+    def make(self, first: int) -> tuple[dict[str, list[dict]], Counter]:
+        """The rows of each kind of example (KINDS) of problems first .. first + CHUNK - 1, and what became of
+        everything else. The worked examples of --shots help to make an output, but are no part of what is learnt from
+        it."""
         actor = self.actor
         problems = list(range(first, min(first + CHUNK, len(actor.problems))))
         groups, attempts = self.attempts(problems, first)
-        sft, ift, counts = [], [], Counter(tried=len(attempts))
+        sft, ift, turns, counts = [], [], [], Counter(tried=len(attempts))
         for number, group in zip(problems, groups):
             prompt = actor.templates.plain.format(question=actor.problems[number].question)
             right = {r.text: r for r in group if r.correct}
@@ -136,9 +142,11 @@ class Maker:
                 counts["output_ends_wrong"] += 1
             else:
                 counts["ift"] += 1
-                number, output = problems[attempt.wrong.query], attempt.output
+                number, output, y_ref = problems[attempt.wrong.query], attempt.output, attempt.trajectory
                 ift.append(example(number, attempt.task, output.text, output.ids))
-        return sft, ift, counts
+                prompt = actor.templates.plain.format(question=attempt.problem.question)
+                turns.append(example(number, prompt, y_ref.text, y_ref.ids) | {"kept": attempt.construction.kept})
+        return dict(zip(KINDS, (sft, ift, turns))), counts
 
 
 def valid(counts: dict) -> int:
@@ -158,7 +166,8 @@ def lost(counts: dict) -> dict[str, int]:
 
 
 def example(problem: int, prompt: str, response: str, ids: list[int]) -> dict:
-    """An example as sft.jsonl and ift.jsonl hold it: `prompt` is the user's turn, `ids` are the response's."""
+    """An example as its file holds it: `prompt` is the user's turn, `ids` are the response's. One of turns.jsonl has
+    `kept`, too: how many of them are y-'s."""
     return {"problem": problem, "prompt": prompt, "response": response, "ids": ids}
 
 
@@ -178,7 +187,7 @@ def hopeless(counts: Counter) -> bool:
 
 
 def make_data(maker: Maker, folder: Path) -> Counter:
-    """Make what is not yet there of folder/sft.jsonl and folder/ift.jsonl; returns the counts of all of it.
+    """Make what is not yet there of the examples in `folder`; returns the counts of all of it.
 
     progress.jsonl gets a line, the counts of a chunk, when the chunk's rows are on disk: what stands beyond them after
     an interruption is dropped and made again."""
@@ -186,21 +195,21 @@ def make_data(maker: Maker, folder: Path) -> Counter:
     def kept() -> Counter:
         done = checkpoint.read(folder / "progress.jsonl")
         counts = sum(map(Counter, done), Counter())
-        for name, length in (("sft", counts["sft"]), ("ift", counts["ift"]), ("progress", len(done))):
+        for name, length in zip((*KINDS, "progress"), (counts["sft"], counts["ift"], counts["ift"], len(done))):
             cut(folder / f"{name}.jsonl", length)
         return counts
 
-    def keep(sft: list[dict], ift: list[dict], found: Counter):
+    def keep(made: dict[str, list[dict]], found: Counter):
         with config.uninterrupted():
-            for name, rows in (("sft", sft), ("ift", ift), ("progress", [found])):
+            for name, rows in (made | {"progress": [found]}).items():
                 checkpoint.append(folder / f"{name}.jsonl", rows)
 
     counts, total = parallel.first(kept), len(maker.actor.problems)
     done, quiet = counts["problems"], not parallel.heard()
     chunks = () if hopeless(counts) else range(done, total, CHUNK)
     with tqdm(total=total, initial=done, desc="making examples", unit="problem", disable=quiet) as bar:
-        for sft, ift, found in parallel.by_turns(maker.make, chunks):
-            parallel.first(partial(keep, sft, ift, found))
+        for made, found in parallel.by_turns(maker.make, chunks):
+            parallel.first(partial(keep, made, found))
             counts += found
             bar.update(found["problems"])
             bar.set_postfix(sft=counts["sft"], ift=f"{counts['ift']} of {counts['tried']}")
@@ -248,11 +257,12 @@ DEMONSTRATED = (("solution",), ("wrong", "right", "analysis", "reconstruction"))
 RIGHT = ("solution", "right", "reconstruction")  # of these, what ends right
 
 
-def demonstrations(file: str, tokenizer, how: Prompting, reward: Reward) -> list[dict]:
-    """The examples of a file of demonstrations. Raises ValueError naming the line of one that does not show what it
-    should: a right solution; or y-, which is wrong, y+, which is right, and a valid construction that ends right."""
+def demonstrations(file: str, tokenizer, how: Prompting, reward: Reward) -> tuple[list[dict], list[dict]]:
+    """The examples of a file of demonstrations, and y_ref of each of its constructions. Raises ValueError naming the
+    line of one that does not show what it should: a right solution; or y-, which is wrong, y+, which is right, and a
+    valid construction that ends right."""
     templates, _ = prompting_of(tokenizer, how)
-    end, rows = policy.end_of_response(tokenizer), []
+    end, rows, turns = policy.end_of_response(tokenizer), [], []
 
     def ids(text: str) -> list[int]:
         return tokenizer(text, add_special_tokens=False).input_ids
@@ -263,10 +273,11 @@ def demonstrations(file: str, tokenizer, how: Prompting, reward: Reward) -> list
         if given is None:
             raise ValueError(f"{file}, line {number}: neither solution nor {', '.join(DEMONSTRATED[1])}, as texts")
         texts = {name: row[name].strip() for name in given}
+        plain = templates.plain.format(question=problem.question)
         reasons = [name for name, text in texts.items() if name in RIGHT and reward(text, problem) <= 0]
         reasons = [f"its {name} is not right" for name in reasons]
         if "solution" in texts:
-            prompt, said = templates.plain.format(question=problem.question), texts["solution"]
+            prompt, said = plain, texts["solution"]
         else:
             prompt = templates.synthesis.format(question=problem.question, **{k: texts[k] for k in ("wrong", "right")})
             said = reflect.OUTPUT.format(**texts)
@@ -276,12 +287,13 @@ def demonstrations(file: str, tokenizer, how: Prompting, reward: Reward) -> list
             )  # fmt: skip
             reasons += [] if made.outcome == "kept" else [reflect.OUTCOMES[made.outcome]]
             reasons += ["its wrong attempt is right"] if reward(texts["wrong"], problem) > 0 else []
+            turns.append(example(number - 1, plain, made.prefix + made.turn, made.ids))
         if reasons:
             raise ValueError(f"{file}, line {number}: {'; '.join(reasons)}")
         rows.append(example(number - 1, prompt, said, [*ids(said), end]))
     if not rows:
         raise ValueError(f"{file} holds no demonstrations, or is not there")
-    return rows
+    return rows, turns
 
 
 # ---------------------------------------------------------------------------------------------------------- fine-tuning
@@ -359,11 +371,27 @@ def losses(network: policy.Policy, batch: list[Example], micro_batch_tokens: int
         yield loss
 
 
-def mixture(sft: list, ift: list, ratio: float, seed: int) -> list:
-    """`ratio` SFT examples to an IFT example, drawn at random, as many of both as there are."""
+def mixture(sft: list, ift: list, turns: list, ratio: float, turning: float, seed: int) -> list:
+    """`ratio` SFT examples to an IFT example, drawn at random, as many of both as there are; of the SFT examples a
+    share of `turning` are turns, or as many as there are."""
     rng = random.Random(seed)
     count = min(len(ift), int(len(sft) / ratio))
-    return rng.sample(sft, min(len(sft), round(ratio * count))) + rng.sample(ift, count)
+    plain = min(len(sft), round(ratio * count))
+    drawn = some(turns, turning * plain, seed)
+    return rng.sample(sft, plain - len(drawn)) + rng.sample(ift, count) + drawn
+
+
+def with_turns(shown: list, solutions: int, turns: list, turning: float, seed: int) -> list:
+    """Demonstrations, of which some are `solutions`, and beside them so many turns that they are a share of `turning`
+    of both."""
+    return shown + some(turns, turning / (1 - turning) * solutions, seed)
+
+
+def some(turns: list, wanted: float, seed: int) -> list:
+    """So many turns, drawn at random; all of them, and a sentence that says so, where there are fewer."""
+    if round(wanted) > len(turns):
+        say(f"--turning asks for {round(wanted)} turns, and there are {len(turns)}: all of them are learnt")
+    return random.Random(f"{seed} turns").sample(turns, min(round(wanted), len(turns)))
 
 
 def batches_of(rows: list, size: int, seed: int) -> Iterator[list]:
@@ -388,6 +416,8 @@ def toy_coldstart(folder: str | Path, seed: int = 0, plain: bool = False, recipe
     finetune(model, batches, toy.STEPS, toy.LEARNING_RATE, toy.WARMUP, toy.MICRO_BATCH, optimizer=optimizer)
     print(f"{100 * toy_skill(model, tokenizer):.0f} % of its constructions are valid", flush=True)
     policy.save(model, tokenizer, folder)
+    actor = toy_maker(model, tokenizer, m_max=4).actor
+    print(rollouts.turning(actor, rollouts.constructions(actor, range(len(actor.problems)))), flush=True)
 
 
 def toy_maker(model, tokenizer, m_max: int) -> Maker:
@@ -398,7 +428,7 @@ def toy_maker(model, tokenizer, m_max: int) -> Maker:
 
 def toy_skill(model, tokenizer) -> float:
     """The share of valid constructions among those that the model tries on some of the toy's problems."""
-    _, _, counts = toy_maker(model, tokenizer, m_max=4).make(0)
+    _, counts = toy_maker(model, tokenizer, m_max=4).make(0)
     return skill(counts)
 
 
@@ -419,20 +449,28 @@ def begin(settings: ColdStart, folder: Path, **of):
     parallel.first(keep)
 
 
+def opened(settings: ColdStart, path: str | Path, problems: list[data.Problem], worked: str = "") -> Actor:
+    """The model at `path`, to make examples with."""
+    s, (model, tokenizer) = settings.making, policy.load_to_sample(str(path))
+    if toy.speaks(tokenizer) and worked:
+        raise ValueError("--shots are worked examples in English, which the toy does not speak")
+    how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked, "name": s.data}
+    return Actor(model, tokenizer, problems, settings.sampling, seed=s.seed, **how)
+
+
 def make(settings: ColdStart, path: str | Path, problems: list[data.Problem], folder: Path) -> Counter:
     """Make examples in `folder` with the model at `path`, or what is not there of them; returns their counts."""
-    s, sampling = settings.making, settings.sampling
-    model, tokenizer = policy.load_to_sample(str(path))
-    if toy.speaks(tokenizer) and s.shots:
-        raise ValueError("--shots are worked examples in English, which the toy does not speak")
-    worked = worked_examples() if s.shots else ""
-    how = {"prompting": settings.prompting, "reward": load_reward(s.reward), "worked": worked, "name": s.data}
-    actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, **how)
-    begin(settings, folder, weights=policy.fingerprint(model), problems=data.digest(actor.problems))
+    s = settings.making
+    actor = opened(settings, path, problems, worked_examples() if s.shots else "")
+    begin(settings, folder, weights=policy.fingerprint(actor.model), problems=data.digest(actor.problems))
     counts = make_data(Maker(actor, s.m_max), folder)
     told = json.dumps({name: counts[name] for name in COUNTED}, indent=2)
     parallel.first(lambda: checkpoint.write(folder / "counts.json", told + "\n"))
-    say(f"{told}\n{funnel(counts)}\nwrote {folder}/sft.jsonl, ift.jsonl and counts.json")
+    say(f"{told}\n{funnel(counts)}\nwrote {folder}/{', '.join(f'{name}.jsonl' for name in KINDS)} and counts.json")
+    rows = parallel.first(lambda: checkpoint.read(folder / "turns.jsonl")[: rollouts.ENOUGH])
+    prompts = actor.prompt_ids([row["prompt"] for row in rows])
+    turns = [(prompt, row["ids"], row["kept"]) for prompt, row in zip(prompts, rows)]
+    say(f"{path}: {rollouts.turning(actor, turns)}")
     return counts
 
 
@@ -445,8 +483,8 @@ def funnel(counts: Counter) -> str:
 
 def own_examples(settings: ColdStart, folder: Path) -> list[dict]:
     """The mixture of what was made in `folder`."""
-    sft, ift = (checkpoint.read(folder / f"{name}.jsonl") for name in ("sft", "ift"))
-    return mixture(sft, ift, settings.finetuning.mixture, settings.making.seed)
+    made, s = (checkpoint.read(folder / f"{name}.jsonl") for name in KINDS), settings.finetuning
+    return mixture(*made, s.mixture, s.turning, settings.making.seed)
 
 
 def learn(settings: ColdStart, path: str | Path, rows: list[dict], folder: Path):
@@ -483,10 +521,11 @@ def in_rounds(settings: ColdStart, problems: list[data.Problem], folder: Path):
     Raises ValueError when they are not after the last round."""
     s = settings.making
     tokenizer = policy.load_tokenizer(s.model)
-    shown = demonstrations(s.demonstrations, tokenizer, settings.prompting, load_reward(s.reward))
+    shown, turns = demonstrations(s.demonstrations, tokenizer, settings.prompting, load_reward(s.reward))
     of = {"demonstrations": data.digest(shown), "problems": data.digest(problems)}
     begin(settings, folder, **of)
     begin(settings, folder / "round-0", **of)
+    shown = with_turns(shown, len(shown) - len(turns), turns, settings.finetuning.turning, s.seed)
     learn(settings, s.model, shown, folder / "round-0")
     told = []
     for number in range(s.rounds):
@@ -537,6 +576,9 @@ def cold_start(given: dict):
         if not s.data_only:
             enough(counts, s.shots, settings.finetuning.mixture, s.out)
             learn(settings, s.model, own_examples(settings, folder), folder)
+            actor = opened(settings, folder / "model", problems)
+            made = rollouts.constructions(actor, range(len(actor.problems)))
+            say(f"{folder}/model: {rollouts.turning(actor, made)}")
     checkpoint.unlock(folder / ".lock")
     if (folder / "model").exists():
         model = {"model": f"{folder}/model", "data": s.data, config.TRUST: settings.loading.trust_remote_code}

@@ -166,7 +166,8 @@ class Objective:
     clip_high: float = flag(0.2, "... or above 1 + this")
     kl: float = flag(0.0, "weight of KL(policy || start) on sampled responses; 0 keeps no reference", zero=True)
     no_dae: bool = flag(False, "ablation: constructed trajectories join their query's group before it is normalised")
-    no_ots: bool = flag(False, "ablation: every token of a constructed trajectory counts alike")
+    no_ots: bool = flag(False, "ablation: every token of a constructed trajectory counts alike; what it "
+        "would weigh is logged all the same")
 
     def check(self):
         """Raises ValueError with a sentence about what cannot be."""
@@ -326,6 +327,9 @@ class FineTuning:
     """fine-tuning on the examples"""
 
     mixture: float = flag(2.0, "SFT examples to an IFT example")
+    turning: float = flag(0.1, "the share of right constructions among the examples under the plain prompt: a model "
+        "that never turns by itself hardly learns to; ours, not the paper's, whose models reflect in half of their "
+        "responses before TAPO", zero=True)
     epochs: int = flag(2, "times the mixture is gone through", most=MANY)
     batch: int = flag(64, "examples a step")
     lr: float = flag(1e-5, "AdamW's learning rate; 135 M parameters learnt the synthesis task at 1e-4, with --batch 16 "
@@ -334,6 +338,11 @@ class FineTuning:
     gradient_checkpointing: bool = checkpointing_flag()
     save_every: int = flag(100, "steps between checkpoints", free=True)
     save_minutes: float = save_minutes_flag()
+
+    def check(self):
+        """Raises ValueError with a sentence about what cannot be."""
+        if self.turning >= 1:
+            raise ValueError(f"--turning {self.turning} must be a share below 1")
 
 
 class ColdStart(NamedTuple):

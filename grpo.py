@@ -113,6 +113,7 @@ class GRPO:
     ablations = ()  # the settings that take a part of it away
     constructs = False  # whether it needs constructed trajectories, G_ref
     outputs = False  # whether it learns from the outputs that those were made of, G_syn
+    suppresses = False  # whether its loss counts the tokens of G_ref by their OTS weights
     teaches = False  # whether it needs a teacher's prompt for each response
     network = None  # what it wraps the model in, if not in policy.Policy
 
@@ -134,7 +135,7 @@ class GRPO:
         return *network(prompts, responses, temperature), None
 
     def weights(self, logprobs_N, entropy_N) -> torch.Tensor:
-        """OTS weights [N]."""
+        """OTS weights [N], to log, and to count by where it `suppresses`."""
         return torch.ones_like(logprobs_N)
 
     def loss(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -3,7 +3,8 @@
 Of a step, no signal may vanish silently. The funnel of the constructions is logged at every step: eligible queries,
 tried, parsed, verbatim (y-'s own words and then a turn), kept (within the limits), correct, and with an advantage that
 is not 0. Of the update, the figures to look at when training goes wrong: first `gap_mean` and `gap_max`, how far the
-sampler's log-probabilities are from the trainer's on the very same tokens. They should differ by rounding only.
+sampler's log-probabilities are from the trainer's on the very same tokens. They should differ by rounding only. Then
+`turn_weight`: at OTS's floor, which is the least weight, the turn is hardly learnt, and TAPO is GRPO (`of_turns`).
 
 Of a set of responses, rows as rollouts.Response.row makes them and a log keeps them:
 
@@ -30,7 +31,7 @@ import numpy as np
 import checkpoint
 from config import TRUST, as_flags
 from reflect import OUTCOMES
-from tapo import ORIG, REF
+from tapo import FLOOR, ORIG, REF
 from verifier import equivalent
 
 # --------------------------------------------------------------------------------------------------------------- a step
@@ -125,7 +126,92 @@ class Tally:
             "grad_norm": _mean(finite) if finite else None,
             "skipped": len(norms) - len(finite),
         }
-        return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
+        return _finite(figures)
+
+
+# Of the mean OTS weight of the turn's first token. On the toy, where 0.01 is no turn at all, starts at 0.010 learnt it
+# after 40 steps or never, one at 0.033 in 13, and one at 0.134 in 5.
+NEVER, SELDOM = 0.015, 0.1
+NAMED = 8  # tokens at the floor that are named
+IN_A_ROW, TRIED, KEPT = 5, 32, 1 / 3  # of `Signs`: steps; constructions in them; the share that should be kept
+
+
+def of_turns(made, logprobs_M: list[list[float]], weights_M: list[list[float]], tokenizer) -> dict:
+    """What the policy knows of the trajectories that were `made`: [M] pairs, of the ids of y_ref and of how many are
+    y-'s. Given are the log-probabilities and the OTS weights of their tokens under the plain prompt.
+
+    turn_weight, turn_probability   means of the turn's first token, which is the first that is not y-'s: None in "full
+                                    reconstruction", where no token is
+    floor_share, floor_tokens       the share of all tokens that stand at OTS's floor, and which do most often
+
+    Without OTS (--no-ots, SFT) it is the weight that a token would have."""
+    turns = [(w[kept], math.exp(p[kept])) for (_, kept), p, w in zip(made, logprobs_M, weights_M) if kept]
+    floor = Counter(i for (ids, _), weights in zip(made, weights_M) for i, w in zip(ids, weights) if w <= FLOOR)
+    named = Counter()
+    for i, count in floor.items():
+        named[tokenizer.decode([i])] += count
+    figures = {
+        "turn_weight": _mean([weight for weight, _ in turns]) if turns else None,
+        "turn_probability": _mean([probability for _, probability in turns]) if turns else None,
+        "floor_share": floor.total() / sum(map(len, weights_M)) if made else None,
+    }
+    most = sorted(named.items(), key=lambda one: (-one[1], one[0]))[:NAMED]
+    return _finite(figures) | {"floor_tokens": dict(most)}
+
+
+def turning(count: int, figures: dict) -> str:
+    """What the figures (`of_turns`) of a start's `count` constructions mean, in a sentence."""
+    weight, share = figures["turn_weight"], figures["floor_share"]
+    if weight is None:
+        return "no construction could be made, so whether the model turns by itself is not known"
+    means = "TAPO can begin"
+    if weight < SELDOM:
+        means = "the model seldom turns by itself, so TAPO will learn it late (see coldstart.py --turning)"
+    if weight < NEVER:
+        means = "the model never turns by itself, so TAPO will hardly learn to (see coldstart.py --turning)"
+    at_floor = f"{100 * share:.0f} % of the tokens stand at the floor"
+    at_floor += f" ({', '.join(map(shown, figures['floor_tokens']))})" if share else ""
+    likely = f"a mean OTS weight of {weight:.2g} (probability {figures['turn_probability']:.0e})"
+    return f"of {count} constructions the turn's first token has {likely}, and {at_floor}: {means}"
+
+
+def shown(token: str) -> str:
+    """A decoded token, as a line names it."""
+    return token.strip() or repr(token)[1:-1]
+
+
+class Signs:
+    """Signs in the steps of a run that TAPO does not do what it is for; each is told once."""
+
+    def __init__(self, suppresses: bool):
+        """`suppresses`: whether OTS weights count (grpo.GRPO)."""
+        self.suppresses = suppresses
+        self.low, self.lost, self.told = [], [], set()  # of the last steps in a row: the turn's weight; all figures
+
+    def after(self, figures: dict) -> list[str]:
+        """The sentences that are due after a step. One without constructions is no sign, and no end of one."""
+        due, weight = {}, figures["turn_weight"]
+        if weight is not None and self.suppresses:
+            self.low = [*self.low, weight] if weight < NEVER else []
+        if figures["tried"]:
+            self.lost = [*self.lost, figures] if figures["kept"] < KEPT * figures["tried"] else []
+        if len(self.low) >= IN_A_ROW:
+            due["turn"] = (
+                f"in {len(self.low)} steps the turn's first token had a mean OTS weight of {_mean(self.low):.2g}, and "
+                f"{FLOOR} is the least: the policy never turns by itself and will hardly learn to, so begin with a "
+                "cold start that does (coldstart.py --turning)"
+            )
+        counts = sum((Counter(row["outcomes"]) for row in self.lost), Counter())
+        if len(self.lost) >= IN_A_ROW and counts.total() >= TRIED:
+            told = f"of {counts.total()} constructions in {len(self.lost)} steps {counts.pop('kept', 0)} were kept"
+            [(most, _)] = counts.most_common(1)
+            due["kept"] = (
+                f"{told} (most were lost to {most}: {OUTCOMES[most]}), and without them TAPO is GRPO: coldstart.py "
+                "teaches to construct, --mu keeps it up"
+            )
+        new = {name: sentence for name, sentence in due.items() if name not in self.told}
+        self.told.update(new)
+        return [*new.values()]
 
 
 def trajectories(
@@ -146,7 +232,7 @@ def trajectories(
         if trajectory:
             row |= {"reward": trajectory.reward, "advantage": advantage, "kept_tokens": made.kept}
             row |= {"tokens": [tokenizer.decode([i]) for i in trajectory.ids]}
-            row |= {"ots_weights": [round(w, 3) for w in weights]}
+            row |= {"ots_weights": [round(w, 4) for w in weights]}  # fine enough to tell what stands at the floor
         rows.append(row)
     return rows
 
@@ -174,11 +260,17 @@ def headline(figures: dict) -> str:
     shown = f"reward {figures['reward_mean']:.3f}, accuracy {figures['accuracy']:.3f}"
     if figures["tried"]:
         shown += f", kept {figures['kept']}/{figures['tried']} ({figures['correct']} right)"
+    if figures["turn_weight"] is not None:
+        shown += f", turn's weight {figures['turn_weight']:.2g}, at the floor {100 * figures['floor_share']:.0f} %"
     return shown + f", {figures['tokens_per_second']:.0f} tokens/s"
 
 
 def _mean(values) -> float:
     return sum(values) / len(values)
+
+
+def _finite(figures: dict) -> dict:
+    return {name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}
 
 
 # --------------------------------------------------------------------------------------------------- a set of responses

@@ -19,7 +19,7 @@ import math
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +29,7 @@ import torch
 import checkpoint
 import config
 import data
+import metrics
 import parallel
 import policy
 import toy
@@ -36,7 +37,7 @@ from config import Prompting, Sampling
 from data import Problem
 from reflect import Construction, construct, reflects
 from sampler import Completion, Engine, Sampler
-from tapo import ORIG, REF, SYN
+from tapo import ORIG, REF, SYN, ots_weights, select_candidates
 from verifier import extract_answer, verify
 
 Reward = Callable[[str, Problem], float]
@@ -395,6 +396,45 @@ class Actor:
         return [whole[i] for i in range(len(prompts))]
 
 
+# ------------------------------------------------------------------------------------------------- does a start turn?
+
+ENOUGH, ASKED = 48, 64  # constructions to measure a start on; problems to make them of, at most
+Made = tuple[list[int], list[int], int]  # a construction: the plain prompt, y_ref, and how many of its ids are y-'s
+
+
+def constructions(actor: Actor, problems: Sequence[int]) -> list[Made]:
+    """Some constructions that a policy makes of its own responses to some problems, given by their numbers: ENOUGH, if
+    they come of ASKED. As in training, but for the queries that DCS would leave out."""
+    made = []
+    for first in range(0, min(ASKED, len(problems)), 16):
+        if len(made) >= ENOUGH:
+            break
+        queries = problems[first : first + 16]
+        groups = actor.sample(queries, first)
+        correct_QK = [[response.correct for response in group] for group in groups]
+        pairs = select_candidates(correct_QK, 1, 1, 4, f"{actor.seed} {first}")
+        attempts = [a for a in actor.construct(queries, groups, pairs, first) if a.trajectory]
+        made += [(a.trajectory.prompt, a.trajectory.ids, a.construction.kept) for a in attempts]
+    return made[:ENOUGH]
+
+
+def turning(actor: Actor, made: list[Made]) -> str:
+    """What the figures of some constructions (metrics.of_turns) say of a start: whether it turns by itself."""
+
+    @torch.no_grad()
+    def work() -> str:
+        network, columns = policy.Policy(actor.model), ({}, {})
+        for rows in policy.micro_batches([len(prompt) + len(ids) for prompt, ids, _ in made], 16384):
+            lengths = [len(made[i][1]) for i in rows]
+            logprobs_N, entropy_N = network(*zip(*(made[i][:2] for i in rows)), actor.sampling.temperature)
+            for column, values_N in zip(columns, (logprobs_N, ots_weights(logprobs_N, entropy_N))):
+                column.update(zip(rows, (part.tolist() for part in values_N.split(lengths))))
+        ordered = ([column[i] for i in range(len(made))] for column in columns)
+        return metrics.turning(len(made), metrics.of_turns([one[1:] for one in made], *ordered, actor.tokenizer))
+
+    return parallel.first(work)
+
+
 # --------------------------------------------------------------------------------------------- what an update trains on
 
 
@@ -412,7 +452,7 @@ class Batch:
         self.advantage = [*torch.as_tensor(advantages, dtype=torch.float32).tolist(), 0.0]
         self.coefficient = [0.0] * len(self.rows)  # what one of its tokens counts in the loss
         self.teachers: list[list[int] | None] = [*teachers, *nothing[len(teachers) :]]
-        self.old: list[list[float] | None] = [*nothing]  # log-probabilities before the first of several optimiser steps
+        self.old: list[list[float] | None] = [*nothing]  # log-probabilities before the update: G_ref's, or all frozen
         self.weights: list[list[float] | None] = [*nothing]  # OTS weights
         self.idle = [len(self.rows) - 1]
 

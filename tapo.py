@@ -28,6 +28,7 @@ import torch
 from grpo import EPS, GRPO, Tokens, clipped_surrogate, group_advantages, group_moments
 
 BASELINES = ("query", "group", "batch")  # of G_ref
+FLOOR, CEILING = 0.01, 10.0  # of an OTS weight
 ORIG, REF, SYN = range(3)  # sampled responses, constructed trajectories, synthesis outputs
 
 
@@ -99,14 +100,12 @@ def one_group_advantages(rewards_M: torch.Tensor) -> torch.Tensor:
     return group_advantages(rewards_M[None])[0] if len(rewards_M) > 1 else torch.zeros_like(rewards_M)
 
 
-def ots_weights(
-    logprobs_N: torch.Tensor, entropy_N: torch.Tensor, low: float = 0.01, high: float = 10.0
-) -> torch.Tensor:
-    """Out-of-distribution token suppression: w_t = clamp(exp(log p(y_t) + H_t), low, high) [N], constant for the
+def ots_weights(logprobs_N: torch.Tensor, entropy_N: torch.Tensor) -> torch.Tensor:
+    """Out-of-distribution token suppression: w_t = clamp(exp(log p(y_t) + H_t), FLOOR, CEILING) [N], constant for the
     gradient.
 
     E[log p + H] = 0 for a token of the policy's own, so w is about 1 there."""
-    return (logprobs_N + entropy_N).detach().exp().clamp(low, high)
+    return (logprobs_N + entropy_N).detach().exp().clamp(FLOOR, CEILING)
 
 
 def tapo_loss(
@@ -137,7 +136,7 @@ def tapo_loss(
 
 
 class TAPO(GRPO):
-    """The algorithm, as train.py asks for it. An ablation is one line of `select`, `advantages` or `weights`; full
+    """The algorithm, as train.py asks for it. An ablation is one line of `select`, `advantages` or `loss`; full
     reconstruction is `verbatim=False` in reflect.construct."""
 
     ablations = ("no_dcs", "no_dae", "no_ots", "full_reconstruction")
@@ -147,6 +146,11 @@ class TAPO(GRPO):
     def outputs(self) -> bool:
         """Whether it learns from the synthesis outputs."""
         return self.settings.mu > 0
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether the OTS weights count in the loss."""
+        return not self.settings.no_ots
 
     def select(self, correct_QK, seed):
         """DCS; without it, every wrong response of every query that has a right one."""
@@ -162,14 +166,14 @@ class TAPO(GRPO):
         return group_advantages(rewards_QK), reflective_advantages(ref_rewards_M, ref_query_M, rewards_QK, baseline)
 
     def weights(self, logprobs_N, entropy_N):
-        """OTS; without it, every token counts alike."""
-        return torch.ones_like(logprobs_N) if self.settings.no_ots else ots_weights(logprobs_N, entropy_N)
+        """OTS. Also where it is ablated: what a token would weigh tells what the policy knows of it."""
+        return ots_weights(logprobs_N, entropy_N)
 
     def loss(self, tokens: Tokens):
-        """Equation 6, and the loss of the synthesis outputs."""
-        s = self.settings
+        """Equation 6, and the loss of the synthesis outputs; without OTS, every token counts alike."""
+        s, weights_N = self.settings, tokens.weights if self.suppresses else torch.ones_like(tokens.weights)
         return tapo_loss(
-            tokens.logprobs, tokens.old, tokens.advantages, tokens.coefficients, tokens.group, tokens.weights,
+            tokens.logprobs, tokens.old, tokens.advantages, tokens.coefficients, tokens.group, weights_N,
             lam=s.lam, mu=s.mu, clip_low=s.clip_low, clip_high=s.clip_high,
         )  # fmt: skip
 
@@ -177,7 +181,7 @@ class TAPO(GRPO):
 class SFT(TAPO):
     """The paper's ablation "SFT on the same trajectories": the likelihood of the right ones, no policy gradient."""
 
-    ablations, outputs = (), False
+    ablations, outputs, suppresses = (), False, False
 
     def advantages(self, rewards_QK, ref_rewards_M, ref_query_M, taught_QK):
         """What is learnt from: of G_ref what is right, of G_orig nothing."""

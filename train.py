@@ -122,6 +122,9 @@ class Trainer:
         figures |= metrics.of_constructions(attempts, [batch.advantage[i] for i in batch.of(REF)])
         with enough_memory("--micro-batch-tokens, and leave --gradient-checkpointing on"):
             figures |= self.update(batch, number)  # 5 and 6: OTS, loss, gradient, step
+        made = [(a.construction.ids, a.construction.kept) for a in attempts if a.trajectory]
+        learnt = ([column[i] for i in batch.of(REF)] for column in (batch.old, batch.weights))
+        figures |= metrics.of_turns(made, *learnt, self.tokenizer)
         figures |= metrics.of_time(sampled - start, time.perf_counter() - sampled, groups, attempts)
         return figures, attempts, batch
 
@@ -199,7 +202,7 @@ class Trainer:
         """What a micro-batch, of one group only, adds to the loss. `orig`: whether any process has one of G_orig."""
         tokens, kept = self.tokens(batch, rows), batch.old[rows[0]] is not None
         if batch.group[rows[0]] == REF and not kept:
-            batch.keep(rows, weights=tokens.weights)  # to be looked at beside the trajectory
+            batch.keep(rows, old=tokens.old, weights=tokens.weights)  # to be looked at beside the trajectory
         loss, parts = self.objective.loss(tokens)
         if self.reference and orig:  # every process or none, because its forward gathers shards
             prompts, ids = [batch.rows[i].prompt for i in rows], [batch.rows[i].ids for i in rows]
@@ -288,6 +291,7 @@ class Course:
         self.trainer, self.run, self.held_out, self.done = trainer, run, held_out, done
         self.saved = done or None  # the step of the newest checkpoint
         self.failed = 0  # steps in a row without a finite gradient
+        self.signs = metrics.Signs(trainer.objective.suppresses)
         self.updating = 0.0  # how long the last update took
         s = trainer.settings
         self.steps, self.keeping = s.optimiser.steps, s.keeping
@@ -334,8 +338,9 @@ class Course:
         self.bar.set_postfix_str(metrics.headline(figures))
         self.bar.update()
         self.failed = self.failed + 1 if figures["skipped"] else 0
-        if self.failed:
-            self.bar.write(f"step {self.done}: the gradient is not finite, so the policy was left as it was")
+        notices = ["the gradient is not finite, so the policy was left as it was"] if self.failed else []
+        for notice in notices + self.signs.after(figures) if parallel.rank() == 0 else ():
+            self.bar.write(f"step {self.done}: {notice}")
         if self.done == self.steps or self.saves.due(self.done):
             self.save()
         self.measure_if_due()

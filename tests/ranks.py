@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 import checkpoint
 import config
 import lora
+import metrics
 import parallel
 from rollouts import RewardError
 from tapo import REF
@@ -51,7 +52,11 @@ def main(out: str, *flags: str):
         taught = trainer.objective.teaches
         return batch_of(*groups, teachers=[[7, 11, *r.prompt] for rows, _ in groups for r in rows] if taught else ())
 
-    figures = [trainer.update(batch(), 0)]
+    figures = [trainer.update(begun := batch(), 0)]
+    ref = begun.of(REF)
+    made = [(begun.rows[i].ids, begun.length[i] // 2) for i in ref]
+    columns = ([column[i] for i in ref] for column in (begun.old, begun.weights))
+    figures[0] |= metrics.of_turns(made, *columns, trainer.tokenizer) if trainer.objective.constructs else {}
     sharded = {
         isinstance(p, DTensor)
         for p in [p for n in (trainer.reference, trainer.network) if hasattr(n, "parameters") for p in n.parameters()]

@@ -22,7 +22,7 @@ import toy
 from sampler import Sampler
 from tools import zpd
 
-MADE = ("sft.jsonl", "ift.jsonl", "progress.jsonl", "counts.json")
+MADE = ("sft.jsonl", "ift.jsonl", "turns.jsonl", "progress.jsonl", "counts.json")
 SIZES = ["--max-new-tokens", 40, "--max-synthesis-tokens", 140]
 LEARN = ["--batch", 5, "--lr", 1e-3, "--mixture", 0.5, "--micro-batch-tokens", 450, "--save-every", 2]
 
@@ -67,7 +67,12 @@ def everything(folder: Path, real: Path):
     Sampler.sample = lambda self, prompts, *more, **named: (
         asked.append(prompts) or sample(self, prompts, *more, **named)
     )
-    policy.Policy.forward = lambda self, *given: forwards.append(len(given[0])) or forward(self, *given)
+
+    def counted(self, *given):
+        forwards.extend([len(given[0])] * torch.is_grad_enabled())  # of the fine-tuning
+        return forward(self, *given)
+
+    policy.Policy.forward = counted
     about = ["--model", real / "model", "--data", folder / "problems.jsonl"]
     cold, found = [*about, *SIZES, *LEARN], {}
 

@@ -135,6 +135,19 @@ def test_every_response_and_every_output_is_counted_once(monkeypatch, tmp_path):
     assert all("Wrong attempt:\n" in row["prompt"] for row in ift)
 
 
+def test_each_good_output_leaves_its_trajectory_under_the_plain_prompt(monkeypatch, tmp_path):
+    """In the very ids that training would splice: y-'s own, and then the turn."""
+    counts = coldstart.make_data(maker(monkeypatch, Scripted(respond)), tmp_path)
+    turns, ift = rows_of(tmp_path / "turns.jsonl"), rows_of(tmp_path / "ift.jsonl")
+    assert len(turns) == counts["ift"] and [row["problem"] for row in turns] == [row["problem"] for row in ift]
+    for row, output in zip(turns, ift):
+        wrong = output["prompt"].split("Wrong attempt:\n")[1].split("\n\nRight attempt:")[0]
+        assert row["prompt"] == TEXTS[row["problem"]] and verify(row["response"], PROBLEMS[row["problem"]].answer)
+        assert row["response"] == reflect.parse(output["response"])[1]
+        assert 0 < row["kept"] < len(row["ids"]) and row["ids"][: row["kept"]] == encode(wrong)[: row["kept"]]
+        assert TOKENIZER.decode(row["ids"][:-1]) == row["response"] and row["ids"][-1] == TOKENIZER.eos_token_id
+
+
 def test_shots_help_to_make_an_output_and_are_not_learnt(monkeypatch, tmp_path):
     sampler = Scripted(respond)
     coldstart.make_data(maker(monkeypatch, sampler, worked=coldstart.worked_examples()), tmp_path)
@@ -158,6 +171,9 @@ def test_worked_examples_do_the_task(worked):
     assert verify(right, gold) and verify(made.prefix + made.turn, gold) and not verify(wrong, gold)
 
 
+FILES = ("sft.jsonl", "ift.jsonl", "turns.jsonl", "progress.jsonl")
+
+
 @pytest.mark.parametrize("calls", [0, 1, 4, 7])
 def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
     """Stopped in the midst of a chunk, and with half a row of the chunk in every file, it ends as if it never was."""
@@ -174,12 +190,12 @@ def test_making_goes_on_where_it_was_stopped(monkeypatch, tmp_path, calls):
     (tmp_path / "cut").mkdir()
     with pytest.raises(KeyboardInterrupt):
         coldstart.make_data(maker(monkeypatch, Stopped(respond)), tmp_path / "cut")
-    for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
+    for name in FILES:
         with (tmp_path / "cut" / name).open("a") as file:
             file.write('{"problem": 7}\n{"prob' if name != "progress.jsonl" else '{"prob')
     second = Scripted(respond)
     assert coldstart.make_data(maker(monkeypatch, second), tmp_path / "cut") == whole
-    for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl"):
+    for name in FILES:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert (
         0 < len(second.prompts) <= 16 - calls + 4
@@ -200,13 +216,33 @@ def test_a_hopeless_model_is_given_up(monkeypatch, tmp_path, capsys):
 
 def test_the_mixture():
     sft, ift = [("s", i) for i in range(30)], [("i", i) for i in range(20)]
-    mixed = coldstart.mixture(sft, ift, 2.0, 0)
+    mixed = coldstart.mixture(sft, ift, [], 2.0, 0.0, 0)
     assert Counter(kind for kind, _ in mixed) == {"s": 30, "i": 15} and len(set(mixed)) == 45
-    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:4], 2.0, 0)) == {"s": 8, "i": 4}
-    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:8], 0.5, 0)) == {"s": 4, "i": 8}
+    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:4], [], 2.0, 0.0, 0)) == {"s": 8, "i": 4}
+    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift[:8], [], 0.5, 0.0, 0)) == {"s": 4, "i": 8}
     batches = list(islice(coldstart.batches_of(list(range(10)), 4, 0), 6))
     assert [len(batch) for batch in batches] == [4, 4, 2] * 2
     assert sorted(sum(batches[:3], [])) == sorted(sum(batches[3:], [])) == list(range(10)) and batches[0] != batches[3]
+
+
+def test_a_share_of_the_plain_examples_turns(capsys):
+    """Exactly, in place of own solutions and beside written ones; all, and a sentence, where there are too few. None is
+    what it was without turns."""
+    sft, ift, turns = ([(kind, i) for i in range(40)] for kind in "sit")
+    rng = random.Random(3)
+    assert coldstart.mixture(sft, ift, turns, 2.0, 0.0, 3) == rng.sample(sft, 40) + rng.sample(ift, 20)
+    for share, turning in ((0.1, 4), (0.25, 10), (0.5, 20), (0.99, 40)):
+        mixed = coldstart.mixture(sft, ift, turns, 2.0, share, 3)
+        assert Counter(kind for kind, _ in mixed) == Counter(s=40 - turning, i=20, t=turning)
+        assert len(set(mixed)) == 60
+    for share, turning in ((0.0, 0), (0.1, 4), (0.2, 10), (0.5, 40)):
+        shown = coldstart.with_turns(sft + ift, 40, turns, share, 3)
+        assert shown[:80] == sft + ift and [kind for kind, _ in shown[80:]] == ["t"] * turning
+        assert turning == share * (40 + turning) or share == 0.1
+    assert capsys.readouterr().out == ""
+    assert Counter(kind for kind, _ in coldstart.mixture(sft, ift, turns[:2], 2.0, 0.1, 3)) == Counter(s=38, i=20, t=2)
+    assert capsys.readouterr().out == "--turning asks for 4 turns, and there are 2: all of them are learnt\n"
+    assert coldstart.mixture(sft, ift, turns, 2.0, 0.1, 3) != coldstart.mixture(sft, ift, turns, 2.0, 0.1, 4)
 
 
 def run(monkeypatch, capsys, *argv):
@@ -264,8 +300,9 @@ def test_the_whole_program_on_real_problems(real, tmp_path, monkeypatch, capsys)
     printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--data-only")
     counts = json.loads((out / "counts.json").read_text())
     assert list(counts) == coldstart.COUNTED and json.dumps(counts, indent=2) in printed
-    sft, ift = rows_of(out / "sft.jsonl"), rows_of(out / "ift.jsonl")
-    assert len(sft) == counts["sft"] > 0 and len(ift) == counts["ift"] >= 2
+    sft, ift, turns = (rows_of(out / name) for name in FILES[:3])
+    assert len(sft) == counts["sft"] > 0 and len(turns) == len(ift) == counts["ift"] >= 2
+    assert f"{real / 'model'}: of {len(turns)} constructions the turn's first token has a mean OTS weight" in printed
     assert counts["responses"] == 16 and not (out / "model").exists()
     tokenizer, problems = policy.load_tokenizer(str(real / "model")), data.load(str(real / "problems.jsonl"))
     for row in sft + ift:
@@ -275,8 +312,17 @@ def test_the_whole_program_on_real_problems(real, tmp_path, monkeypatch, capsys)
         assert verify(final, problems[row["problem"]].answer)
 
     assert "was begun with k 8, not 4" in refused(monkeypatch, capsys, *given, "--out", out, *SIZES[2:], "--k", 4)
-    stamps = {name: (out / name).read_bytes() for name in ("sft.jsonl", "ift.jsonl", "progress.jsonl")}
-    printed = run(monkeypatch, capsys, *given, "--out", out, *SIZES, "--batch", 4, "--lr", 1e-3, "--mixture", 0.5)
+    stamps, finetune = {name: (out / name).read_bytes() for name in FILES}, coldstart.finetune
+    learn = ["--out", out, *SIZES, "--batch", 4, "--lr", 1e-3, "--mixture", 1, "--turning", 0.5]
+    learnt = []
+    monkeypatch.setattr(coldstart, "finetune", lambda model, batches, *_, **__: learnt.extend(next(batches)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(monkeypatch, capsys, *given, *learn)
+    assert any(ids == row["ids"] for _, ids in learnt for row in turns)
+    monkeypatch.setattr(coldstart, "finetune", finetune)
+    assert "was begun with turning 0.5, not 0.1" in refused(monkeypatch, capsys, *given, *learn[:-2])
+    printed = run(monkeypatch, capsys, *given, *learn)
+    assert " constructions the turn's first token has" in printed.split("fine-tuning on")[1]
     assert all((out / name).read_bytes() == kept for name, kept in stamps.items())
     before, after = (policy.load_model(str(folder)) for folder in (real / "model", out / "model"))
     assert any(not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters()))
@@ -292,6 +338,7 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
 
     assert "needs --data" in says("--out", tmp_path / "a")
     assert "--plain is for the toy" in says("--out", tmp_path / "a", "--plain")
+    assert "--turning 1.0 must be a share below 1" in says("--data", problems, "--out", tmp_path / "a", "--turning", 1)
     assert "--lr must be above 0" in says("--data", problems, "--out", tmp_path / "a", "--lr", "nan")
     assert "a Python file that exists" in says("--data", problems, "--out", tmp_path / "a", "--reward", "absent.py:f")
     assert not (tmp_path / "a").exists()
@@ -438,7 +485,10 @@ def demonstrated(file, *rows):
 
 
 def test_demonstrations_become_examples_of_both_tasks(tmp_path):
-    solved, turned = demonstrated(tmp_path / "shown.jsonl", SOLVED, TURNED)
+    (solved, turned), [turn] = demonstrated(tmp_path / "shown.jsonl", SOLVED, TURNED)
+    assert turn["prompt"] == solved["prompt"] and turn["problem"] == turned["problem"] == 1
+    assert turn["response"] == TURNED["reconstruction"] == TOKENIZER.decode(turn["ids"][:-1])
+    assert turn["ids"][-1] == policy.end_of_response(TOKENIZER)
     assert solved["prompt"] == data.TEMPLATES.plain.format(question=SHOWN["problem"])
     assert solved["response"] == SOLVED["solution"] and solved["ids"][:-1] == encode(SOLVED["solution"])
     assert solved["ids"][-1] == turned["ids"][-1] == policy.end_of_response(TOKENIZER)
@@ -481,7 +531,7 @@ def test_written_arithmetic_demonstrates_both_tasks(tmp_path):
     rng, kinds = random.Random(0), [*arithmetic.KINDS]
     shown = [*islice(arithmetic.exercises("shown", False, kinds), 140)]
     rows = [row for one in shown for row in (arithmetic.solution(one), arithmetic.construction(one, rng))]
-    assert len(demonstrated(tmp_path / "shown.jsonl", *rows)) == 280
+    assert [len(made) for made in demonstrated(tmp_path / "shown.jsonl", *rows)] == [280, 140]
     prefixes = [row["reconstruction"].partition(" Wait, ")[0] for row in rows if "wrong" in row]
     assert len(prefixes) == 140 and all(map(arithmetic.turns_at_its_error, prefixes))
     assert all(all(arithmetic.truths(row["solution"])) for row in rows if "solution" in row)
@@ -491,10 +541,10 @@ def test_written_arithmetic_demonstrates_both_tasks(tmp_path):
     assert not any(one.kind == arithmetic.HELD_OUT for one in islice(arithmetic.exercises("shown", False), 60))
 
 
-def rounds(monkeypatch, tmp_path, shares, **making):
+def rounds(monkeypatch, tmp_path, shares, shown=(SOLVED,), **making):
     """`in_rounds` with models that make so large a share of valid constructions: what each round learnt, and from which
     model."""
-    (tmp_path / "shown.jsonl").write_text(json.dumps(SOLVED) + "\n")
+    demonstrated(tmp_path / "shown.jsonl", *shown)
     learnt, shares = [], iter(shares)
 
     def learn(settings, path, rows, folder):
@@ -505,7 +555,7 @@ def rounds(monkeypatch, tmp_path, shares, **making):
     def make(settings, path, problems, folder):
         assert (path).exists()
         folder.mkdir(exist_ok=True)
-        for name in ("sft", "ift"):
+        for name in coldstart.KINDS:
             (folder / f"{name}.jsonl").write_text('{"problem": 0}\n')
         share = next(shares)
         if share is None:
@@ -529,6 +579,14 @@ def test_rounds_end_with_the_first_model_that_constructs(monkeypatch, tmp_path, 
     said = capsys.readouterr().out
     assert "round 0: 10 of 100 constructions are valid (10 %), 10 of them right; lost: 90 tags" in said
     assert rollouts.made_with(str(tmp_path / "model"))[1] == tmp_path / "data.json"
+
+
+@pytest.mark.parametrize("share, turns", [(0.0, 0), (0.1, 1), (0.4, 6), (0.9, 7)])
+def test_written_turns_come_beside_all_that_was_written(monkeypatch, tmp_path, share, turns):
+    """Nine solutions and seven constructions: so many turns are a share of the plain prompt's examples."""
+    run, learnt = rounds(monkeypatch, tmp_path, [60], shown=[SOLVED] * 9 + [TURNED] * 7, turning=share)
+    run()
+    assert learnt == [("base", 9 + 7 + turns)]
 
 
 def test_rounds_that_do_not_suffice_say_so(monkeypatch, tmp_path):

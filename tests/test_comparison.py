@@ -1,6 +1,7 @@
 """Every side of the comparison: what each algorithm and each ablation changes in a step, and nothing else."""
 
 import copy
+from collections import Counter
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -9,6 +10,7 @@ from test_train import toy_settings
 from tiny import logprobs_one_at_a_time
 
 import data
+import metrics
 import toy
 from grpo import GRPO
 from opsd import divergence
@@ -146,7 +148,7 @@ def test_without_dae_constructions_move_the_advantages_of_their_query():
 
 def test_without_ots_every_token_counts_alike():
     plain, uniform = Scripted("--mu", "0"), Scripted("--mu", "0", "--no-ots")
-    assert uniform.figures["ots_weight"] == 1 != plain.figures["ots_weight"]
+    assert uniform.figures["ots_weight"] == plain.figures["ots_weight"] != 1  # what a token would weigh
     assert [row.ids for row, _, _ in plain.rows(REF)] == [row.ids for row, _, _ in uniform.rows(REF)]
     assert len(uniform.rows(REF)) == 3
     expected = 0.0
@@ -156,6 +158,44 @@ def test_without_ots_every_token_counts_alike():
     wanted = uniform.exact_gradient(expected)
     assert (uniform.gradient - wanted).norm() / wanted.norm() < 1e-4
     assert (plain.gradient - wanted).norm() / wanted.norm() > 0.01
+
+
+@pytest.mark.parametrize("flags", [[], ["--epochs", "2", "--minibatches", "2"], ["--no-ots"], ["--algo", "sft"]])
+def test_the_turn_and_the_floor_are_those_of_before_the_update(flags, monkeypatch):
+    """Against a forward of each construction by itself, in float64 with the weights that the step began with."""
+    make = toy.model
+
+    def sharp():  # an untrained model gives each token about the same probability, and nothing stands at the floor
+        model = make()
+        with torch.no_grad():
+            model.lm_head.weight.mul_(6)
+        return model
+
+    monkeypatch.setattr(toy, "model", sharp)
+    made = Scripted("--lr", "1e-2", "--warmup", "1", "--temperature", "0.8", *flags)
+    turns, floor, count = [], Counter(), 0
+    for attempt in made.attempts:
+        row, kept = attempt.trajectory, attempt.construction.kept
+        logprobs, entropy = logprobs_one_at_a_time(made.start, row.prompt, row.ids, 0.8)
+        weights = (logprobs + entropy).exp().clamp(0.01, 10)
+        assert row.ids[kept] == toy.VOCABULARY["wait"]
+        turns.append((weights[kept].item(), logprobs[kept].exp().item()))
+        floor.update(toy.tokenizer().decode([i]) for i, w in zip(row.ids, weights) if w == 0.01)
+        count += len(row.ids)
+    assert len(turns) == made.figures["kept"] == 3 and len({*floor.values()}) > 1
+    names = ("turn_weight", "turn_probability", "floor_share")
+    expected = [sum(weight for weight, _ in turns) / 3, sum(p for _, p in turns) / 3, floor.total() / count]
+    assert [made.figures[name] for name in names] == pytest.approx(expected, rel=1e-3)
+    most = sorted(floor.items(), key=lambda one: (-one[1], one[0]))[:8]
+    assert list(made.figures["floor_tokens"].items()) == most
+    assert f"turn's weight {expected[0]:.2g}, at the floor {100 * expected[2]:.0f} %" in metrics.headline(made.figures)
+
+
+def test_there_is_no_turn_where_nothing_is_constructed():
+    nothing = {"turn_weight": None, "turn_probability": None, "floor_share": None, "floor_tokens": {}}
+    for made in (Scripted("--algo", "grpo"), Scripted(construct=lambda *_: "nothing")):
+        assert {name: made.figures[name] for name in nothing} == nothing
+        assert "floor" not in metrics.headline(made.figures)
 
 
 def test_a_full_reconstruction_need_not_keep_a_word():
@@ -170,6 +210,8 @@ def test_a_full_reconstruction_need_not_keep_a_word():
     for attempt in made.attempts:
         assert attempt.construction.kept == 0 and attempt.construction.prefix == ""
         assert attempt.trajectory.ids == made.script.completion(attempt.right.text).ids
+    assert made.figures["turn_weight"] is made.figures["turn_probability"] is None
+    assert made.figures["floor_share"] == 0
 
 
 def test_sft_learns_the_right_constructions_and_nothing_else():

@@ -181,7 +181,7 @@ def test_0_is_taken_where_it_means_something(program):
             "seed", "lam", "mu", "opsd_beta", "kl", "weight_decay", "keep_trajectories", "keep_rollouts", "eval_every",
             "lora",
         },
-        "eval": {"temperature", "top_k", "seed"}, "coldstart": {"seed"}, "zpd": {"seed", "low", "high"},
+        "eval": {"temperature", "top_k", "seed"}, "coldstart": {"seed", "turning"}, "zpd": {"seed", "low", "high"},
     }[program]  # fmt: skip
 
 

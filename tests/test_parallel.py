@@ -88,6 +88,7 @@ def test_processes_change_rounding_only(tmp_path):
     one = ranks(tmp_path, 1, "--micro-batch-tokens", "100000")
     assert one["gradients"][0].norm() > 0 and not one["gradients"][-1].isnan().any()
     [[queries, tasks]] = one["asked"]
+    assert 0 < one["figures"][0]["turn_probability"] < 0.1 < one["figures"][0]["turn_weight"]
     assert len(queries) == 3 and len(tasks) == one["figures"][3]["tried"] > 4  # constructions are dealt out, too
     same(one, ranks(tmp_path, 2, "--micro-batch-tokens", "60"))
     same(one, ranks(tmp_path, 4, "--micro-batch-tokens", "90", local=2))  # two nodes of two: hybrid sharding

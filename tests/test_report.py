@@ -122,8 +122,8 @@ def test_the_page_marks_parts_and_weights():
     row = kept(ots_weights=[1.0, 1.0, 0.01, 1.0, 2.0, 0.01, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.03])
     read = Reader(page("T", {"run": [row]}))
     assert read.spans == [  # neighbours with the same part and strength are one span
-        ("prefix w3", "2 +"), ("prefix w0", " 2"), ("prefix w3", " ="), ("prefix w4", " 5."),
-        ("diagnosis w0", " Wait,"), ("diagnosis w3", " that is wrong."),
+        ("prefix w3", "2 +"), ("prefix w0 floor", " 2"), ("prefix w3", " ="), ("prefix w4", " 5."),
+        ("diagnosis w0 floor", " Wait,"), ("diagnosis w3", " that is wrong."),
         ("correction w2", " It"), ("correction w3", " is \\boxed{4}."),
     ]  # fmt: skip
     titles = [attrs["title"] for tag, attrs in read.tags if tag == "span" and "title" in attrs]
@@ -131,6 +131,19 @@ def test_the_page_marks_parts_and_weights():
     for said in ("step 1", "reward1", "advantage-0.50", "tokens kept5 of 13", "OTS, prefix1.00", "2 + 2 = 5. So 5."):
         assert said in read.text
     assert read.cards[0]["folded"] == "2 + 2 = 5. So 5." + "4"  # y- and y+; no analysis was given
+
+
+def test_the_page_marks_what_stands_at_the_floor():
+    """In the text and beside it, the end token by its name; and it tells what the mark means."""
+    weights = [1.0, 1.0, 0.0101, 1.0, 0.04, 0.01, 0.01, 1.0, 0.01, 0.01, 1.0, 1.0, 0.01]
+    row = kept(prefix="2 + <b> = 5.", turn=" <i> wait that wait \n is \\boxed{4}.", ots_weights=weights)
+    text = page("T", {"run": [row, kept(2, ots_weights=[1.0] * 13)]})
+    read = Reader(text)
+    assert "at the floor5 of 13: <i>, wait, \\n, end" in read.text and "at the floor0 of 13" in read.text
+    first, *framed, last = (data for data, inside in read.texts if " floor" in inside[-1][1].get("class", ""))
+    assert (first, "".join(framed), last) == ("at the floor, 0.01", " <i> wait wait \n", "end: 0.01")
+    assert ".floor { outline" in text and "framed" in explained(text)[0]["at the floor"]
+    assert "at the floor" not in Reader(page("T", {"grpo": [rollout()]})).text
 
 
 def test_the_page_filters_without_script():
@@ -340,6 +353,8 @@ def test_the_program_as_text(tmp_path, monkeypatch, capsys):
     one = make_run(tmp_path / "one", [kept(1), thrown("tags", 1), kept(2), kept(3), kept(4)])
     printed = run(monkeypatch, capsys, one)
     assert [f"step {i}:" in printed for i in range(1, 5)] == [False, True, True, True]
+    head, first, *_ = (line.split() for line in printed.splitlines()[1:])
+    assert first[head.index("turn_weight")] == first[head.index("floor_share")] == "0.1" and len(first) == len(head)
     assert "[2 + 2 = 5.] [Wait, that is wrong.] [It is \\boxed{4}.]" in printed and "accuracy" in printed
     escape = kept(1, question="\x1b[2J\u009b1mQ", prefix="\x07a\tb \u6570\u3000x")
     shown = run(monkeypatch, capsys, make_run(tmp_path / "two", [escape]))
@@ -445,9 +460,11 @@ def test_no_panel_says_what_another_says():
 
     def titles(*rewards):
         rows = [{"step": i, "accuracy": 0.5, "reward_mean": reward, "lr": 1e-6} for i, reward in enumerate(rewards)]
+        rows[0] |= {"turn_weight": 0.01, "floor_share": 0.1}
         return [axes.get_title(loc="left") for axes in picture([Course("x", {}, rows), Course("y", {}, [])]).axes]
 
     assert "mean reward" not in titles(0.5, 0.5) and {"learning rate", "training accuracy"} <= {*titles(0.5, 0.5)}
+    assert "turn and floor" in titles(0.5)
     assert "mean reward" in titles(0.5, 0.25) and len(titles(0.5, 0.25)) == len(titles(0.5)) + 1
 
 

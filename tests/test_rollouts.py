@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_coldstart import PROBLEMS, TOKENIZER, Scripted
 from test_eval import refused, run
-from tiny import make_model
+from tiny import logprobs_one_at_a_time, make_model
 
 import config
 import data
@@ -370,3 +370,47 @@ def test_a_text_is_lowered_once_not_once_a_phrase(monkeypatch):
     folded, texts = reflect._folded, []
     monkeypatch.setattr(reflect, "_folded", lambda text: texts.append(text) or folded(text))
     assert not reflects("So it goes on. " * 2000) and len(texts) == 1
+
+
+# ----------------------------------------------------------------------------------------------------- whether it turns
+
+
+def rewrites(prompt, index):
+    """Right by turns; and what it rewrites is its own."""
+    answer = next(p.answer for p in PROBLEMS if p.question in prompt)
+    if "Wrong attempt" not in prompt:
+        return f"It is \\boxed{{{answer if index % 2 else 99}}}."
+    return f"<analysis>No.</analysis><reconstruction>It is Wait, \\boxed{{{answer}}}.</reconstruction>"
+
+
+def test_a_start_is_measured_on_what_it_constructs(monkeypatch):
+    """Against a forward of each construction by itself, in float64; of no more of them than are needed."""
+    actor = an_actor(monkeypatch, respond=rewrites)
+    made, said = rollouts.constructions(actor, [0, 1]), []
+    assert len(made) == 4 and all(prompt == actor.prompts[i // 2] for i, (prompt, *_) in enumerate(made))
+    monkeypatch.setattr(metrics, "turning", lambda count, figures: said.append((count, figures)))
+    rollouts.turning(actor, made)
+    [(count, figures)] = said
+    turns = []
+    for prompt, ids, kept in made:
+        logprobs, entropy = logprobs_one_at_a_time(actor.model, prompt, ids, 1.0)
+        assert TOKENIZER.decode(ids[:kept]).strip() == "It is"
+        turns.append(((logprobs + entropy).exp().clamp(0.01, 10)[kept].item(), logprobs[kept].exp().item()))
+    expected = [sum(column) / 4 for column in zip(*turns)]
+    assert count == 4 and [figures["turn_weight"], figures["turn_probability"]] == pytest.approx(expected, rel=1e-3)
+    monkeypatch.setattr(rollouts, "ENOUGH", 3)
+    assert rollouts.constructions(actor, [0, 1]) == made[:3]
+    assert rollouts.constructions(an_actor(monkeypatch), [0, 1]) == rollouts.constructions(actor, []) == []
+
+
+@pytest.mark.parametrize(
+    "weight, means",
+    [(0.0101, "never turns by itself, so TAPO will hardly"), (0.033, "seldom turns"), (0.134, ": TAPO can begin")],
+)
+def test_what_a_start_s_figures_mean(weight, means):
+    figures = {"turn_weight": weight, "turn_probability": 2e-6, "floor_share": 0.081}
+    said = metrics.turning(48, figures | {"floor_tokens": {" Wait": 48, "\n": 2}})
+    head = f"of 48 constructions the turn's first token has a mean OTS weight of {weight:.2g} (probability 2e-06), and "
+    assert said.startswith(head + "8 % of the tokens stand at the floor (Wait, \\n): ") and means in said
+    assert ("coldstart.py --turning" in said) == (weight < 0.1)
+    assert "the floor: " in metrics.turning(48, figures | {"floor_share": 0.0, "floor_tokens": {}})

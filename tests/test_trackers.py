@@ -11,6 +11,7 @@ import pytest
 import config
 import parallel
 import train
+from tapo import TAPO
 from tools import trackers
 
 SIZES = ["--algo", "grpo", "--queries", 2, "--max-new-tokens", 20, "--lr", 1e-3, "--eval-samples", 1, "--save-every", 9]
@@ -183,5 +184,10 @@ def test_only_the_first_process_tracks(monkeypatch, tmp_path):
     run = SimpleNamespace(folder=tmp_path, rows=lambda name: [])
     for rank in (1, 0):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-        train.Course(SimpleNamespace(settings=settings), run, [], 0).bar.close()
+        train.Course(SimpleNamespace(settings=settings, objective=TAPO), run, [], 0).bar.close()
         assert len(begun) == (rank == 0)
+
+
+def test_what_is_named_by_a_model_s_tokens_is_no_figure():
+    row = {"step": 3, "floor_share": 0.1, "floor_tokens": {"wait": 7}, "outcomes": {"kept": 2}}
+    assert trackers.numbers_of("metrics.jsonl", row) == ({"training/floor_share": 0.1, "training/outcomes/kept": 2}, 3)

@@ -14,6 +14,7 @@ import checkpoint
 import coldstart
 import config
 import data
+import metrics
 import policy
 import toy
 import train
@@ -491,3 +492,42 @@ def test_line_separators_within_a_text_are_no_line_ends(tmp_path):
     assert data.load(str(tmp_path / "set.jsonl")) == [data.Problem("a\u2028b\u0085c", "2")]
     (tmp_path / "rows.jsonl").write_text(text + '{"half')
     assert checkpoint.read(tmp_path / "rows.jsonl") == [row]
+
+
+def step_figures(weight, kept, tried):
+    lost = {"not_verbatim": tried - kept - tried // 9, "no_turn": tried // 9}
+    return {"turn_weight": weight, "kept": kept, "tried": tried, "outcomes": {"kept": kept} | lost}
+
+
+@pytest.mark.parametrize("suppresses", [True, False])
+def test_a_turn_at_the_floor_is_told_once(suppresses):
+    """After five steps in a row that constructed; without OTS its weight does no harm."""
+    signs = metrics.Signs(suppresses)
+    steps = [0.01, 0.012, 0.01, 0.016, 0.01, 0.01, None, 0.01, 0.01, None, 0.014, 0.01, *[1.0] * 3, *[0.01] * 9]
+    told = [signs.after(step_figures(weight, 9, 9 if weight else 0)) for weight in steps]
+    assert [i for i, some in enumerate(told) if some] == ([10] if suppresses else [])
+    if suppresses:
+        [sentence] = told[10]
+        assert "in 5 steps the turn's first token had a mean OTS weight of 0.011, and 0.01 is the least" in sentence
+        assert "coldstart.py --turning" in sentence and "\n" not in sentence
+
+
+def test_lost_constructions_are_told_once():
+    """Below a third in five steps in a row, and of enough constructions."""
+    signs = metrics.Signs(True)
+    tries = [(3, 10), (4, 10), *[(1, 6)] * 5, (0, 0), (0, 1), (0, 1), *[(9, 9)] * 3, *[(0, 90)] * 9]
+    told = [signs.after(step_figures(1.0, *one)) for one in tries]
+    assert [i for i, some in enumerate(told) if some] == [9]
+    [sentence] = told[9]
+    assert sentence.startswith("of 32 constructions in 7 steps 5 were kept (most were lost to not_verbatim: the rec")
+    assert "--mu" in sentence and "\n" not in sentence
+
+
+def test_train_warns(real_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(metrics, "NEVER", 10.0)
+    monkeypatch.setattr(metrics, "IN_A_ROW", 2)
+    given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--out", tmp_path / "run"]
+    sizes = ["--queries", 3, "--n-neg", 2, "--max-new-tokens", 60, "--max-synthesis-tokens", 120, "--steps", 4]
+    said = run_train(monkeypatch, capsys, *given, *sizes, "--lr", 1e-5)
+    assert said.count("step 2: in 2 steps the turn's first token had") == said.count("never turns by itself") == 1
+    assert all(row["turn_weight"] > 0 for row in checkpoint.read(tmp_path / "run" / "metrics.jsonl"))

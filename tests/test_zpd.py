@@ -16,6 +16,8 @@ RIGHT = {"2": 0, "4": 1, "6": 4, "8": 7, "10": 8, "12": 3}  # of 8, by the probl
 
 def respond(prompt, index):
     answer = answer_of(prompt)
+    if "Wrong attempt" in prompt:
+        return f"<analysis>No.</analysis><reconstruction>\\boxed{{x}} Wait, \\boxed{{{answer}}}</reconstruction>"
     return f"\\boxed{{{answer if index < RIGHT[answer] else 'x'}}}"
 
 
@@ -25,7 +27,7 @@ def given(tmp_path):
     policy.save(model, TOKENIZER, tmp_path / "model")
     write(tmp_path / "problems.jsonl", PROBLEMS)
     flags = ["--model", tmp_path / "model", "--data", tmp_path / "problems.jsonl", "--out", tmp_path / "kept.jsonl"]
-    return [*flags, "--max-new-tokens", 40]
+    return [*flags, "--max-new-tokens", 40, "--max-synthesis-tokens", 80]
 
 
 def write(file, problems):
@@ -54,7 +56,19 @@ def test_problems_within_the_bounds_are_kept_and_others_are_counted(given, tmp_p
     assert all(row["n"] == 8 for row in rows)
     begun = json.loads((tmp_path / "kept.config.json").read_text())["settings"]
     assert begun["n"] == 8 and begun["max_new_tokens"] == 40 and len(begun["weights"]) == 16
-    assert len(sampler.prompts) == 6
+    tasks = [prompt for prompt in sampler.prompts[6:] if "Wrong attempt" in prompt]
+    assert len(sampler.prompts) == 6 + 4 + 13 and len(tasks) == 13  # of 4, 4, 1 and 4 wrong responses
+    told = (tmp_path / "kept.turning.txt").read_text()
+    assert said.endswith(told) and "of 13 constructions the turn's first token has a mean OTS weight of " in told
+
+
+def test_without_a_construction_it_says_so(given, tmp_path, monkeypatch, capsys):
+    run(
+        monkeypatch,
+        Scripted(lambda prompt, index: "no" if "Wrong attempt" in prompt else respond(prompt, index)),
+        *given,
+    )
+    assert "no construction could be made" in capsys.readouterr().out and not (tmp_path / "kept.turning.txt").exists()
 
 
 def test_nothing_is_estimated_twice(given, tmp_path, monkeypatch, capsys):
@@ -73,7 +87,8 @@ def test_nothing_is_estimated_twice(given, tmp_path, monkeypatch, capsys):
     estimates.write_bytes(estimates.read_bytes()[:-5])  # the last of four rows is torn
     second = Scripted(respond)
     run(monkeypatch, second, *given)
-    assert len(second.prompts) == 3 and kept(tmp_path) == ["4", "6", "8", "12"]
+    assert len([prompt for prompt in second.prompts if "Wrong attempt" not in prompt]) == 3 + 4
+    assert kept(tmp_path) == ["4", "6", "8", "12"]
 
     third = Scripted(respond)
     run(monkeypatch, third, *given, "--low", 0.3, "--high", 0.5)

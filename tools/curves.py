@@ -1,9 +1,9 @@
 """Training curves of one or several runs in one picture: the paper's six and ours.
 
 The paper plots mean OTS weight, policy-gradient loss, training accuracy, gradient norm, response length and KL. Ours
-are the reward, where it is not the accuracy, the construction funnel (how many were tried, had the right tags, were
-kept, ended correct), the gap between the sampler's and the trainer's log-probabilities, which must be rounding noise,
-and the learning rate.
+are the weight of the turn and the share of tokens at OTS's floor, the reward, where it is not the accuracy, the
+construction funnel (how many were tried, had the right tags, were kept, ended correct), the gap between the sampler's
+and the trainer's log-probabilities, which must be rounding noise, and the learning rate.
 
 Runs whose flags differ in nothing but the seed are one line, the mean at each step, within a band from the least to the
 greatest. Needs matplotlib.
@@ -21,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")  # the second way to tell lines apart
 FUNNEL = {"tried": ":", "parsed": "-.", "kept": "--", "correct": "-"}
 PANELS = {  # title: the figures of metrics.jsonl in it, each with the style of its line
     "mean OTS weight": {"ots_weight": "-"},
+    "turn and floor": {"turn_weight": "-", "floor_share": ":"},
     "policy-gradient loss": {"loss": "-"},
     "training accuracy": {"accuracy": "-"},
     "gradient norm": {"grad_norm": "-"},

@@ -1,9 +1,9 @@
 """What the policy wrote as one HTML page: rollouts, and micro-reflective trajectories as in the paper's Figure 2.
 
 A trajectory shows its kept error prefix, the diagnosis and the correction, told apart by colour and by underline. The
-strength of the colour is a token's OTS weight, so a suppressed token is a pale one. Beside it stand reward and
-advantage; y-, y+ and the analysis unfold. All of a step stand together. What is long is folded but for its beginning
-and its end. The page says what its own words mean.
+strength of the colour is a token's OTS weight, so a suppressed token is a pale one; one at the floor is framed. Beside
+it stand reward and advantage; y-, y+ and the analysis unfold. All of a step stand together. What is long is folded but
+for its beginning and its end. The page says what its own words mean.
 
 The page is one file that needs no network. It holds no script, and its content security policy allows none: filtering
 is by CSS, text is escaped, and nothing of what a model wrote can be more than text, or turn the text beside it round.
@@ -17,7 +17,9 @@ from collections.abc import Callable
 from functools import partial
 from itertools import groupby
 
+from metrics import shown
 from reflect import LEAD_INS, OUTCOMES
+from tapo import CEILING, FLOOR
 
 SHADES = (0.05, 0.25, 0.75, 1.5)  # bounds of the OTS weight between the five strengths of a colour
 LONG, BEGINNING, END = 1500, 1000, 300  # characters: of a text that is folded, and of what is shown of it
@@ -72,6 +74,7 @@ summary { cursor: pointer; }
 .w0 { background: rgb(var(--part) / .02); } .w1 { background: rgb(var(--part) / .08); }
 .w2 { background: rgb(var(--part) / .16); } .w3 { background: rgb(var(--part) / .28); }
 .w4 { background: rgb(var(--part) / .45); }
+.floor { outline: 1px dashed var(--ink); }
 @media (max-width: 40rem) { .body { grid-template-columns: 1fr; gap: 0; }
   article.construction dl { grid-template-columns: repeat(4, auto); }
   .filters > span { min-width: 100%; } }
@@ -112,10 +115,14 @@ OF_CONSTRUCTIONS = {
     "error prefix": "the beginning of y\u2212, up to its error and with it, in the very tokens that were sampled",
     "diagnosis": "the first sentence after it, with which the text turns; what follows is the correction",
     "tokens kept": "how many tokens the error prefix has, of all",
-    "OTS weight": "how much a token counts in the loss, from 0.01 to 10: little where the policy would hardly write it "
-    "and is sure of another (out-of-distribution token suppression)",
+    "OTS weight": f"how much a token counts in the loss, from {FLOOR} to {CEILING:g}: little where the policy would "
+    "hardly write it and is sure of another (out-of-distribution token suppression). With --no-ots and --algo sft it "
+    "would count so much",
     "OTS, prefix": "the mean weight of the error prefix",
     "OTS, turn": "the mean weight of diagnosis, correction and end token",
+    "at the floor": f"which tokens have the least weight there is, {FLOOR}, and are framed in the text: the policy "
+    "would never write them there, so they are hardly learnt. If the turn is among them in most constructions, the "
+    "policy does not learn to turn; if the end token is, it does not learn to end",
     "end: 0.02": "the weight of the end token, which has no text to be coloured",
 }
 
@@ -170,7 +177,7 @@ LEGEND = (
         f'<span class="correction w{i}">{text}</span>'
         for i, text in enumerate(("below 0.05", "to 0.25", "to 0.75", "to 1.5", "above"))
     )
-    + "</div>"
+    + f'<span class="correction w0 floor">at the floor, {FLOOR}</span></div>'
 )
 
 
@@ -251,7 +258,10 @@ def card(row: dict) -> str:
 def _of_weights(row: dict) -> dict[str, str]:
     weights, kept = row["ots_weights"], row["kept_tokens"]
     said = {"tokens kept": f"{kept} of {len(weights)}", "OTS, prefix": _mean(weights[:kept])}
-    return said | {"OTS, turn": _mean(weights[kept:])}
+    last = len(weights) - 1
+    low = ["end" if i == last else shown(row["tokens"][i]) for i, weight in enumerate(weights) if weight <= FLOOR]
+    named = f': <div dir="auto">{html.escape(", ".join(dict.fromkeys(low)))}</div>' if low else ""
+    return said | {"OTS, turn": _mean(weights[kept:]), "at the floor": f"{len(low)} of {len(weights)}{named}"}
 
 
 def _text(written: str, more: str = "") -> str:
@@ -280,14 +290,14 @@ def marked(row: dict) -> str:
     turned = text.find(diagnosis, begin) + len(diagnosis)
     pieces = align(row["tokens"], text)
     weights = [weight for piece, weight in zip(pieces, row["ots_weights"]) for _ in piece]
-    shades = [sum(weight >= bound for bound in SHADES) for weight in weights]
+    shades = [f"w{sum(weight >= bound for bound in SHADES)}{_floor(weight)}" for weight in weights]
 
     def spans(part: str, at: int, end: int) -> str:
         said = ""
         for shade, same in groupby(shades[at:end]):
             size = len(list(same))
             mean = sum(weights[at : at + size]) / size
-            looks = f'class="{part} w{shade}" title="{part}, OTS weight {mean:.2f}"'
+            looks = f'class="{part} {shade}" title="{part}, OTS weight {mean:.2f}"'
             said += f"<span {looks}>{html.escape(text[at : at + size])}</span>"
             at += size
         return f'<span class="part">{said}</span>'
@@ -295,8 +305,14 @@ def marked(row: dict) -> str:
     parts = {"prefix": (0, begin), "diagnosis": (begin, turned), "correction": (turned, len(text))}
     said = [folded(text, *ends, partial(spans, part)) for part, ends in parts.items() if ends[0] < ends[1]]
     if not pieces[-1]:
-        said.append(f' <span class="part quiet" title="end token">end: {row["ots_weights"][-1]:.2f}</span>')
+        looks = f'class="part quiet{_floor(row["ots_weights"][-1])}" title="end token"'
+        said.append(f" <span {looks}>end: {row['ots_weights'][-1]:.2f}</span>")
     return "".join(said)
+
+
+def _floor(weight: float) -> str:
+    """A class more, of what stands at OTS's floor."""
+    return " floor" if weight <= FLOOR else ""
 
 
 def align(tokens: list[str], text: str) -> list[str]:

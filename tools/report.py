@@ -31,17 +31,16 @@ CONSTRUCTION = {"step": int} | dict.fromkeys("question outcome wrong right analy
 KEPT = {"reward": NUMBER, "advantage": NUMBER, "kept_tokens": int, "tokens": list, "ots_weights": list}
 COLOURS = {"prefix": "\033[31m", "diagnosis": "\033[33m", "correction": "\033[32m"}
 COLOURS |= {"quiet": "\033[2m", "off": "\033[0m"}
-CURVES = ("step", "accuracy", "reflecting", "kept", "tried", "ots_weight", "entropy", "grad_norm", "gap_max")
+CURVES = "step accuracy reflecting kept tried ots_weight turn_weight floor_share entropy grad_norm gap_max".split()
 
 
 def table(metrics: list[dict], lines: int = 10) -> str:
     """A table of about `lines` steps of a run, the first and the last among them."""
     stride = max(1, -(-len(metrics) // lines))
     shown = metrics[::stride] + ([metrics[-1]] if (len(metrics) - 1) % stride else [])
-    shown_lines = ["".join(f"{name:>12}" for name in CURVES)]
-    for row in shown:
-        shown_lines.append("".join(f"{_number(row.get(name)):>12}" for name in CURVES))
-    return "\n".join(shown_lines)
+    columns = [[name, *(_number(row.get(name)) for row in shown)] for name in CURVES]
+    widths = [max(map(len, column)) + 2 for column in columns]
+    return "\n".join("".join(f"{cell:>{width}}" for cell, width in zip(line, widths)) for line in zip(*columns))
 
 
 def rollout(row: dict, colours: dict[str, str]) -> str:

@@ -88,9 +88,9 @@ class Trackers:
 
 
 def numbers_of(log: str, row: dict) -> tuple[dict[str, float], int]:
-    """Every number in a row of a log, by its name, and the row's step."""
+    """Every number in a row of a log, by its name, and the row's step; not those that are named by a model's tokens."""
     kind = {"metrics.jsonl": "training", "evaluations.jsonl": "held-out"}[log]
-    flat = {f"{kind}/{name}": value for name, value in row.items() if name != "step"}
+    flat = {f"{kind}/{name}": value for name, value in row.items() if name not in ("step", "floor_tokens")}
     for name in [name for name, value in flat.items() if isinstance(value, dict)]:
         flat |= {f"{name}/{inner}": value for inner, value in flat.pop(name).items()}
     return {name: value for name, value in flat.items() if type(value) in (int, float)}, row["step"]

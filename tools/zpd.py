@@ -7,7 +7,8 @@
 Every problem's accuracy is estimated from n samples; those from --low to --high are kept (paper: 12.5 % to 87.5 %, so
 of 8 samples at least one is right and one wrong). Estimates are written to kept.estimates.jsonl as they come, and are
 never made twice: the same command goes on after an interruption, with more problems, or with other bounds.
-kept.config.json keeps what they were made with.
+kept.config.json keeps what they were made with. At the end the model rewrites some wrong responses to the kept
+problems, and a sentence says whether it turns by itself, without which TAPO hardly begins; kept.turning.txt keeps it.
 """
 
 import config
@@ -27,9 +28,9 @@ import data
 import parallel
 import policy
 import toy
-from config import MANY, MISSING, Loading, Prompting, flag, reward_flag, slots_flag
+from config import MANY, MISSING, Loading, Prompting, Sampling, flag, reward_flag, slots_flag
 from parallel import say
-from rollouts import Reward, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
+from rollouts import Actor, constructions, evaluate, load_reward, problems_of, prompted_as_made, turning
 from sampler import Sampler
 
 CHUNK = 64  # problems between two saves
@@ -49,6 +50,8 @@ class Filtering:
     high: float = flag(0.875, "... to this", zero=True, free=True)
     temperature: float = flag(1.0, "sampling temperature")
     max_new_tokens: int = flag(8192, "limit of a response")
+    max_synthesis_tokens: int | None = flag(None, "limit of a rewritten one with its analysis (default: half as many "
+        "again)", free=True)  # fmt: skip
     slots: int | None = slots_flag(free=True)
     seed: int = flag(0, "seed of the sampling", zero=True)
 
@@ -66,14 +69,11 @@ class Filter(NamedTuple):
     prompting: Prompting
 
 
-def estimate(
-    sampler: Sampler, tokenizer, problems: list[data.Problem], file: Path, settings: Filtering, reward: Reward,
-    templates: data.Templates, chat: dict,
-):  # fmt: skip
+def estimate(actor: Actor, file: Path):
     """Append to `file` the estimate of every problem that has none there: a row with problem, answer, n, right and
-    accuracy. The last two say how the model is prompted."""
-    distinct = list(dict.fromkeys(problems))
-    sampling = {name: getattr(settings, name) for name in ("max_new_tokens", "temperature", "seed")}
+    accuracy."""
+    distinct, n = list(dict.fromkeys(actor.problems)), actor.sampling.k
+    sampling = {name: getattr(actor.sampling, name) for name in ("max_new_tokens", "temperature")}
 
     def missing() -> list[int]:
         rows = checkpoint.read(file, FIELDS)
@@ -83,11 +83,12 @@ def estimate(
         return [i for i, p in enumerate(distinct) if (p.question, p.answer) not in done]
 
     def estimated(chunk: list[data.Problem]) -> list[dict]:
-        prompts, right = data.prompts_of(chunk, tokenizer, templates, **chat), [0] * len(chunk)
-        for response in evaluate(sampler, tokenizer, chunk, prompts, settings.n, reward, **sampling):
+        prompts, right = data.prompts_of(chunk, actor.tokenizer, actor.templates, **actor.chat), [0] * len(chunk)
+        given = actor.sampler, actor.tokenizer, chunk, prompts, n, actor.reward
+        for response in evaluate(*given, seed=actor.seed, **sampling):
             right[response.query] += response.correct
         return [
-            {"problem": p.question, "answer": p.answer, "n": settings.n, "right": k, "accuracy": k / settings.n}
+            {"problem": p.question, "answer": p.answer, "n": n, "right": k, "accuracy": k / n}
             for p, k in zip(chunk, right)
         ]
 
@@ -115,8 +116,20 @@ def keep(file: Path, out: Path, problems: list[data.Problem], low: float, high: 
     return f"kept {len(kept)} of {len(rows)} problems in {out}: {too_hard} are too hard, {too_easy} too easy"
 
 
-def filtered(given: dict) -> str:
-    """Estimate what was not estimated yet, and keep what is within the bounds."""
+def turns(actor: Actor, kept: Path, file: Path) -> str:
+    """Whether the model turns by itself, on some of the problems that are `kept`: found once, and kept in `file`."""
+    if known := parallel.first(lambda: file.read_text(encoding="utf-8") if file.exists() else ""):
+        return known.strip()
+    wanted = parallel.first(lambda: {(row["problem"], row["answer"]) for row in checkpoint.read(kept, FIELDS)})
+    made = constructions(actor, [i for i, p in enumerate(actor.problems) if (p.question, p.answer) in wanted])
+    told = turning(actor, made)
+    if made:  # of other bounds there may be some
+        parallel.first(lambda: checkpoint.write(file, told + "\n"))
+    return told
+
+
+def filtered(given: dict):
+    """Estimate what was not estimated yet, keep what is within the bounds, and say what became of all."""
     out = Path(given["out"])
     if out.suffix != ".jsonl" or not out.parent.is_dir():
         raise ValueError(f"--out {out} must be a .jsonl file in a folder that exists")
@@ -134,14 +147,14 @@ def filtered(given: dict) -> str:
     tokenizer = policy.load_tokenizer(path)
     given = prompted_as_made(given, path)
     settings = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
-    s, (templates, chat) = settings.filtering, prompting_of(tokenizer, settings.prompting)
+    s = settings.filtering
     problems, reward = problems_of(s.data), load_reward(s.reward)
     model, _ = policy.load_to_sample(path)
-    sampler = Sampler(model, eos_ids=policy.eos_ids(model, tokenizer), slots=s.slots)
-    prompts = data.prompts_of(problems, tokenizer, templates, **chat)
-    fits = prompts, s.max_new_tokens, model, settings.prompting, s.data
-    problems, prompts = fitting(problems, *fits)
-    sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
+    limits = {"max_new_tokens": s.max_new_tokens}
+    limits["max_synthesis_tokens"] = s.max_synthesis_tokens or 3 * s.max_new_tokens // 2
+    sampling = Sampling(k=s.n, temperature=s.temperature, slots=s.slots, **limits)
+    how = {"prompting": settings.prompting, "reward": reward, "name": s.data, "constructs": False}
+    actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, engine=Sampler, **how)
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
     moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
@@ -151,10 +164,10 @@ def filtered(given: dict) -> str:
         checkpoint.begin(begun, made_with, moved)
 
     parallel.first(begin)
-    estimate(sampler, tokenizer, problems, estimates, s, reward, templates, chat)
-    told = parallel.first(lambda: keep(estimates, out, problems, s.low, s.high))
+    estimate(actor, estimates)
+    say(parallel.first(lambda: keep(estimates, out, actor.problems, s.low, s.high)))
+    say(turns(actor, out, out.with_suffix(".turning.txt")))
     checkpoint.unlock(out.with_suffix(".lock"))
-    return told
 
 
 def main():
@@ -163,7 +176,7 @@ def main():
     given = config.read(Filter, text, toy.SETTINGS)
     parallel.start()
     with config.bad_input(), config.uninterrupted():
-        say(filtered(given))
+        filtered(given)
         parallel.stop()
 
 
