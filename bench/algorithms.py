@@ -61,21 +61,23 @@ COLUMNS = {
 # ----------------------------------------------------------------------------------------------------- running programs
 
 
-def program(folder: Path, command: list, processes: list[subprocess.Popen], threads: int = 1):
-    """Run one of our programs, its output into a log beside `folder`; RuntimeError when it fails."""
+def program(folder: Path, command: list, processes: list[subprocess.Popen], threads: int = 1, env: dict | None = None):
+    """Run one of our programs, its output into a log beside `folder`; RuntimeError when it fails. `env`: more of its
+    environment."""
     log = folder.with_name(f"{folder.name}.log")
     with open(log, "a", encoding="utf-8") as file:
-        command, env = [sys.executable, *map(str, command)], os.environ | {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, *map(str, command)]
+        env = os.environ | {"OMP_NUM_THREADS": str(threads)} | (env or {})
         process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=env)
         processes.append(process)
     if process.wait():
         raise RuntimeError(f"{' '.join(command[1:])} ended with code {process.returncode}: see {log}")
 
 
-def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen], threads: int = 1):
-    """One run of train.py, or what is left of it."""
+def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen], **how):
+    """One run of train.py, or what is left of it. `how` goes to `program`."""
     resume = ["--resume"] if (folder / "config.json").exists() else []
-    program(folder, ["train.py", "--steps", steps, *flags.split(), "--out", folder, *resume], processes, threads)
+    program(folder, ["train.py", "--steps", steps, *flags.split(), "--out", folder, *resume], processes, **how)
 
 
 def ended(folder: Path, steps: int) -> bool:
@@ -112,14 +114,14 @@ def evaluations(folder: Path) -> list[dict]:
     return rows
 
 
-def where(folders: Iterable[Path], threads: int = 1) -> str:
+def where(folders: Iterable[Path], threads: str = ", a thread a run") -> str:
     """With which commit and which torch these runs were begun, when they ended, and this machine."""
     begun = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders]
     versions, commits = ([*dict.fromkeys(str(one[name]) for one in begun)] for name in ("torch", "commit"))
     times = [(folder / "evaluations.jsonl").stat().st_mtime for folder in folders]
     days = dict.fromkeys(date.fromtimestamp(time(times)).isoformat() for time in (min, max))
     made = f"torch {' and '.join(versions)}, commit {' and '.join(commits)}, {' to '.join(days)}"
-    return f"{machine()}, {threads} thread{'s' * (threads > 1)} a run, {made}"
+    return f"{machine()}{threads}, {made}"
 
 
 def machine() -> str:
