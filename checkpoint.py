@@ -139,6 +139,7 @@ def begin(file: Path, settings: dict, free: Iterable[str] = (), **known):
 
 
 _held: dict[Path, object] = {}  # locks of this process
+os.register_at_fork(after_in_child=_held.clear)  # a child has none, and keeps none when its parent is gone
 
 
 def lock(file: Path):

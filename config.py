@@ -21,6 +21,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin, get_type_hints
@@ -612,11 +613,51 @@ def interruptible():
         _held = held
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _on_signals(handler):
     """Have Ctrl-C, SIGTERM and SIGHUP call `handler`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def parent_only():
+    """In this block code runs that may fork, such as a reward. A child ends where it would leave the block: it would
+    train, too. A stop that came in the middle of a fork, or that the code swallowed, is raised at the end."""
+    parent, code = os.getpid(), 1
+    try:
+        yield
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else bool(end.code)
+        raise
+    finally:
+        if os.getpid() != parent:
+            if isinstance(sys.exc_info()[1], Exception):
+                traceback.print_exc()
+            os._exit(code)
+    if stopping() and not _held:
+        raise KeyboardInterrupt
+
+
+def _mask(how: int, handler=None):
+    """Block or unblock, around a fork, the signals that are handled here; in the child they get another `handler`. One
+    that reached a child before would be lost: Python drops what is pending there."""
+    numbers = [number for number in SIGNALS if signal.getsignal(number) in (_on_signal, _leave)]
+    for number in numbers if handler is not None else ():
+        signal.signal(number, handler)
+    with contextlib.suppress(KeyboardInterrupt):  # nothing can be raised out of here; see `parent_only`
+        signal.pthread_sigmask(how, numbers)
+
+
+os.register_at_fork(
+    before=lambda: _mask(signal.SIG_BLOCK),
+    after_in_parent=lambda: _mask(signal.SIG_UNBLOCK),
+    after_in_child=lambda: _mask(signal.SIG_UNBLOCK, signal.SIG_DFL),
+)
 
 
 def _leave(number, frame):

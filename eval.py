@@ -33,7 +33,7 @@ import metrics
 import parallel
 import policy
 import toy
-from rollouts import RewardError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
+from rollouts import CodeError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import NotFinite, Sampler
 
 
@@ -172,7 +172,7 @@ def main():
             done = {(row["data"], row["problem"]) for row in collect(folder, s.n)}
             print(f"into {folder}, {len(done)} problems are done; stopped, the same command goes on", flush=True)
         folder, done = parallel.gather((folder, done))[0]
-    with config.bad_input(OSError, RewardError, NotFinite):  # a full disk, a reward that fails, weights that are broken
+    with config.bad_input(OSError, CodeError, NotFinite):  # a full disk, a reward that fails, weights that are broken
         evaluation.run(folder, done)
         parallel.gather("done")
         if parallel.rank() == 0:

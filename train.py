@@ -49,7 +49,7 @@ from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
 from parallel import say
 from policy import MAX_FAILED, sharded
-from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
+from rollouts import Actor, Attempt, Batch, CodeError, Response, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 from tools.memory import GIB, Plan
@@ -301,14 +301,14 @@ class Course:
 
     def __exit__(self, kind, error, trace):
         self.bar.close()
-        if kind in (None, parallel.Stopped, RewardError):  # then all processes are here, and no update is half done
+        if kind in (None, parallel.Stopped, CodeError):  # then all processes are here, and no update is half done
             self.save()
             trusted = {config.TRUST: self.trainer.settings.loading.trust_remote_code}
             again = config.as_flags({"resume": True, "out": self.run.folder} | trusted)
             say(f"saved step {self.done}: " + (f"go on with {again}" if kind else f"{self.run.folder}/model"))
         self.trackers.close()
         given_up = kind is None and self.failed == MAX_FAILED
-        if given_up or kind in (parallel.Stopped, RewardError):
+        if given_up or kind in (parallel.Stopped, CodeError):
             parallel.stop()  # together: 30 s after the first has left, torchrun kills the others, who may still save
         if given_up:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
@@ -513,7 +513,7 @@ def main():
     scale = f"{len(trainer.problems)} problems, {done} of {steps} steps done, {parallel.size()} processes"
     say(f"{trainer.settings.objective.algo} on {task.data}: {scale}, into {run.folder}")
     # A full disk, a failing reward, broken weights are told in a sentence; a stop waits for the end of an update.
-    with config.bad_input(OSError, RewardError, NotFinite), config.uninterrupted():
+    with config.bad_input(OSError, CodeError, NotFinite), config.uninterrupted():
         with Course(trainer, run, held_out, done) as course:
             course.measure_if_due()
             while course.unfinished():
