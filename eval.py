@@ -50,7 +50,7 @@ class Evaluation:
             toy.few_threads()
         s, _, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
         self.settings = s
-        self.reward = load_reward(s.reward)
+        self.reward, self.reward_digest = load_reward(s.reward), checkpoint.code_digest(s.reward)
         self.sets = {data.label(name): problems_of(name, held_out=True) for name in s.data}
         if len(self.sets) < len(s.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
@@ -98,6 +98,7 @@ class Evaluation:
             "prompt": self.tokenizer.decode(self.prompts_of(shown)[0]),
             "compute": str(parallel.precision()).removeprefix("torch."),
             "reward": self.settings.reward,
+            "reward_digest": self.reward_digest,
             "n": self.settings.n,
             **self.sampling,
         }

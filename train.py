@@ -32,6 +32,7 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -44,7 +45,7 @@ import metrics
 import parallel
 import policy
 import toy
-from checkpoint import Run, Saves, lock, restore, unlock
+from checkpoint import Run, Saves, code_digest, lock, restore, unlock
 from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
 from parallel import say
@@ -483,6 +484,8 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
     kept = config.flat(trainer.settings)
     digests = {"problems": data.digest(trainer.problems), "held_out": data.digest(held_out)}
+    code = {"reward_digest": task.reward, "engine_digest": trainer.settings.sampling.engine}
+    digests |= {name: code_digest(place) for name, place in code.items()}
     if not task.resume:
         set_name = "toy" if task.data == "toy" else Path(task.data).stem
         run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept, **digests)
@@ -490,13 +493,21 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     for name, file in (("problems", task.data), ("held_out", task.eval_data)):
         if run.known.get(name, digests[name]) != digests[name]:
             raise ValueError(f"the problems of {file} are not those that {run.folder} was begun with")
+    if not run.newest and any(os.path.lexists(run.folder / name) for name in ("model", "adapter")):
+        raise ValueError(f"{run.folder} has lost its checkpoints: put them back, or begin anew in another --out")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.refresh()
     complete = not trainer.settings.optimiser.lora or not run.newest or run.exported
     if done > steps or (done == steps and complete and (not held_out or run.measured(steps))):
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
+    if not run.newest:
+        again = len(run.rows("metrics.jsonl"))
+        say(f"{run.folder} has no checkpoint: it begins anew at step 0, and replaces {again} steps that were logged")
+    for name, place in code.items():
+        if run.known.get(name, digests[name]) != digests[name]:
+            say(f"warning: {place} was changed since the run had it: from step {done + 1} on it counts as it is now")
     run.cut(done)
-    run.go_on(kept)
+    run.go_on(kept, **digests)
     return done
 
 

@@ -218,6 +218,17 @@ def test_the_program(toy_path, monkeypatch, capsys):
     assert "lacks responses" in refused(monkeypatch, capsys, *given, "--out", toy_path / "lost")
 
 
+def test_verdicts_of_two_rewards_are_not_mixed(toy_path, monkeypatch, capsys):
+    reward = toy_path / "rewards.py"
+    reward.write_text("def reward(text, problem):\n    return 1\n")
+    given = ["--model", toy_path / "model", "--data", toy_path / "set.jsonl", "-n", 1, "--max-new-tokens", 2]
+    given += ["--reward", f"{reward}:reward", "--out", toy_path / "out"]
+    run(monkeypatch, capsys, *given)
+    assert "3 problems are done" in run(monkeypatch, capsys, *given)
+    reward.write_text("def reward(text, problem):\n    return 0\n")
+    assert "was begun with reward_digest" in refused(monkeypatch, capsys, *given)
+
+
 def test_a_stopped_evaluation_goes_on_where_it_was(toy_path, monkeypatch, capsys):
     monkeypatch.chdir(toy_path)
     given = ["--model", "model", "--data", "toy", "-n", 2, "--slots", 16, "--max-new-tokens", 4]

@@ -143,6 +143,7 @@ def filtered(given: dict) -> str:
     problems, prompts = fitting(problems, *fits)
     sampler.check(prompts, s.n, s.max_new_tokens, s.temperature)
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
+    made_with |= {"reward_digest": checkpoint.code_digest(s.reward)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
     moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
 
