@@ -23,6 +23,7 @@ if __name__ == "__main__":
     config.importing()
 
 import json
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -35,6 +36,9 @@ import policy
 import toy
 from rollouts import CodeError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import NotFinite, Sampler
+
+# In a generation config: values without effect, and names that are no matter of sampling, or are looked at.
+NOTHING, KNOWN = (None, False, 0, 1, [], {}), {"do_sample", "transformers_version", "cache_implementation"}
 
 
 class Evaluation:
@@ -68,19 +72,28 @@ class Evaluation:
         every = [prompt for prompts in self.prompts.values() for prompt in prompts]
         self.sampler.check(every, s.n, how["max_new_tokens"], how["temperature"], how["top_p"], how["top_k"])
         if how["temperature"] == 0 and s.n > 1:
-            raise ValueError(f"at temperature 0 all {s.n} responses of a problem would be the same: say -n 1")
+            told = f"at temperature 0, or do_sample false in the generation config, all {s.n} responses of a problem"
+            raise ValueError(f"{told} would be the same: say -n 1, or another --temperature")
 
     def prompts_of(self, problems: list[data.Problem]) -> list[list[int]]:
         """The ids of their prompts."""
         return data.prompts_of(problems, self.tokenizer, self.templates, **self.chat)
 
     def how_to_sample(self, model, longest_prompt: int) -> dict:
-        """The flags; where they say nothing, the model's generation config; else plain sampling. A limit that is no
+        """The flags; where they say nothing, the model's generation config, in which do_sample false is temperature 0;
+        else plain sampling. What else that config asks for is not applied, which is told on stderr. A limit that is no
         flag is lowered to what fits the context."""
         found, plain = {}, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8192}
+        configured = model.generation_config.to_diff_dict() if model.generation_config else {}
+        if configured.get("do_sample") is False:
+            configured["temperature"] = 0.0
         for name, otherwise in plain.items():
-            choices = getattr(self.settings, name), getattr(model.generation_config, name, None), otherwise
+            choices = getattr(self.settings, name), configured.get(name), otherwise
             found[name] = next(choice for choice in choices if choice is not None)
+        rest = [(name, value) for name, value in configured.items() if name not in KNOWN and value not in NOTHING]
+        rest = [f"{name} {value}" for name, value in rest if name not in plain and not name.endswith("token_id")]
+        if rest and parallel.rank() == 0:
+            print(f"not applied of the model's generation config: {', '.join(rest)}", file=sys.stderr)
         context = getattr(model.config, "max_position_embeddings", None)
         if context and self.settings.max_new_tokens is None:
             found["max_new_tokens"] = max(1, min(found["max_new_tokens"], context - longest_prompt))
