@@ -310,7 +310,7 @@ def test_examples_of_two_rewards_are_not_mixed(tmp_path):
     for _ in range(2):
         coldstart.begin(settings, tmp_path / "cold", weights="x")
     reward.write_text("def reward(text, problem):\n    return 0\n")
-    with pytest.raises(ValueError, match="was begun with reward_digest .*, not .* same flags and files"):
+    with pytest.raises(ValueError, match=r"was begun with reward_digest .*, not .* same flags and files"):
         coldstart.begin(settings, tmp_path / "cold", weights="x")
     checkpoint.unlock(tmp_path / "cold" / ".lock")
 
