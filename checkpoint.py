@@ -305,7 +305,7 @@ def newest(folder: Path) -> Path | None:
 @torch.no_grad()
 def restore(path: Path, model, optimizer) -> int:
     """Load weights and the optimiser's state of a checkpoint in place, bit for bit; returns its step. Raises ValueError
-    when the checkpoint is damaged, or another model's."""
+    when the checkpoint is damaged, renamed, or another model's."""
     state = read_object(path / "state.json", {"step": int, "moments": int, "checksums": dict})
     if path.name != (name := f"step-{state['step']:06d}"):  # by their names the newest is found, and old ones removed
         raise ValueError(f"{path} holds step {state['step']}: rename it to {name}")

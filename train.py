@@ -502,7 +502,7 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
     if not run.newest:
         again = len(run.rows("metrics.jsonl"))
-        say(f"{run.folder} has no checkpoint: it begins anew at step 0, and replaces {again} steps that were logged")
+        say(f"{run.folder} has no checkpoint: it begins anew at step 0, and replaces what it logged ({again} steps)")
     for name, place in code.items():
         if run.known.get(name, digests[name]) != digests[name]:
             say(f"warning: {place} was changed since the run had it: from step {done + 1} on it counts as it is now")

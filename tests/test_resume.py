@@ -130,7 +130,7 @@ def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):
         assert begin("--steps", 2, "--out", out)[0] == 130
     code, said = begin.again(["--resume", "--out", out])
     assert code == 0 and "0 of 2 steps done" in said and steps_of(out) == [1, 2]
-    assert f"{out} has no checkpoint: it begins anew at step 0, and replaces 1 steps that were logged" in said
+    assert f"{out} has no checkpoint: it begins anew at step 0, and replaces what it logged (1 steps)" in said
     shutil.rmtree(out / "checkpoints")  # after it has saved, its steps are no more than that kill's
     code, said = begin.again(["--resume", "--out", out])
     assert code == 2 and f"{out} has lost its checkpoints: put them back" in said and steps_of(out) == [1, 2]

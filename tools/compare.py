@@ -61,7 +61,7 @@ def comparison_table(found: dict[str, tuple[float | None, ...]]) -> str:
 def made_with(path: Path, rows: list[dict]) -> dict:
     """What responses were made with, as far as it is known, but for the model, its problems, and the seed."""
     kept = (path.parent if path.name == "responses.jsonl" else path) / "config.json"
-    known = {"n": 1 + max(row["sample"] for row in rows)} | rows[0].get("sampling", {})
+    known = {"n": 1 + max(row["sample"] for row in rows)} | (rows[0].get("sampling") or {})
     known |= checkpoint.begun(kept) if kept.is_file() else {}
     return {name: value for name, value in known.items() if name not in ("model", "weights", "data", "seed")}
 
