@@ -643,21 +643,27 @@ def parent_only():
         raise KeyboardInterrupt
 
 
-def _mask(how: int, handler=None):
-    """Block or unblock, around a fork, the signals that are handled here; in the child they get another `handler`. One
-    that reached a child before would be lost: Python drops what is pending there."""
-    numbers = [number for number in SIGNALS if signal.getsignal(number) in (_on_signal, _leave)]
-    for number in numbers if handler is not None else ():
-        signal.signal(number, handler)
-    with contextlib.suppress(KeyboardInterrupt):  # nothing can be raised out of here; see `parent_only`
-        signal.pthread_sigmask(how, numbers)
+def _ours() -> list[int]:
+    return [number for number in SIGNALS if signal.getsignal(number) in (_on_signal, _leave)]
 
 
-os.register_at_fork(
-    before=lambda: _mask(signal.SIG_BLOCK),
-    after_in_parent=lambda: _mask(signal.SIG_UNBLOCK),
-    after_in_child=lambda: _mask(signal.SIG_UNBLOCK, signal.SIG_DFL),
-)
+def _before_fork():
+    """Signals wait: one that reached a child before it has the default handlers would be lost."""
+    global _held
+    _held += 1  # nothing can be raised in a hook; `parent_only` does it
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ours())
+
+
+def _after_fork(child: bool = False):
+    global _held
+    numbers = _ours()
+    for number in numbers if child else ():
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    _held = max(0, _held - 1)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=lambda: _after_fork(child=True))
 
 
 def _leave(number, frame):
