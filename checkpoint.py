@@ -36,6 +36,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from itertools import count, islice
 from pathlib import Path
 
@@ -134,11 +135,17 @@ def begin(file: Path, settings: dict, free: Iterable[str] = (), **known):
         others = [(name, *config.told_apart(before.get(name), now[name])) for name in others]
         others = [f"{name} {then}, not {given}" for name, then, given in others]
         raise ValueError(
-            f"{file} was begun with {', '.join(others)}: give the same flags to go on, or name another --out"
+            f"{file} was begun with {', '.join(others)}: give the same flags and files to go on, or name another --out"
         )
 
 
+def code_digest(place: str | None) -> str | None:
+    """Eight bytes, as hex, that tell versions of the file in FILE.py:NAME apart. What it imports is not looked at."""
+    return place and blake2b(Path(place.rpartition(":")[0]).read_bytes(), digest_size=8).hexdigest()
+
+
 _held: dict[Path, object] = {}  # locks of this process
+os.register_at_fork(after_in_child=_held.clear)  # a child has none, and keeps none when its parent is gone
 
 
 def lock(file: Path):
@@ -298,8 +305,10 @@ def newest(folder: Path) -> Path | None:
 @torch.no_grad()
 def restore(path: Path, model, optimizer) -> int:
     """Load weights and the optimiser's state of a checkpoint in place, bit for bit; returns its step. Raises ValueError
-    when the checkpoint is damaged, or another model's."""
+    when the checkpoint is damaged, renamed, or another model's."""
     state = read_object(path / "state.json", {"step": int, "moments": int, "checksums": dict})
+    if path.name != (name := f"step-{state['step']:06d}"):  # by their names the newest is found, and old ones removed
+        raise ValueError(f"{path} holds step {state['step']}: rename it to {name}")
     found = _checksums(path)
     if damaged := [name for name, value in state["checksums"].items() if value != found.get(name)]:
         raise ValueError(f"{path} is damaged ({', '.join(damaged)}): remove it to go on from an older one, if there is")
@@ -394,11 +403,11 @@ class Run:
                 f"{folder} is not empty, perhaps another run is in it: name a new folder with --out, or add --resume"
             )
 
-    def go_on(self, settings: dict):
-        """Keep the settings that the run goes on with: those that are free may be others now."""
+    def go_on(self, settings: dict, **known):
+        """Keep what the run goes on with: settings that are free may be others now, and so may digests of code."""
         if parallel.rank() == 0:
             file = self.folder / "config.json"
-            kept = read_object(file, {"settings": dict}) | {"settings": self.settings | settings}
+            kept = read_object(file, {"settings": dict}) | {"settings": self.settings | settings} | known
             write(file, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
     def start(self, name: str, settings: dict, **known):

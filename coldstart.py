@@ -441,6 +441,7 @@ def begin(settings: ColdStart, folder: Path, **of):
     names = "seed k m_max temperature max_new_tokens max_synthesis_tokens shots reward engine".split()
     names += [one.name for one in fields(Prompting) if one.default is None]
     flat = config.flat(settings)
+    of |= {f"{name}_digest": checkpoint.code_digest(flat[name]) for name in ("reward", "engine")}
 
     def keep():
         checkpoint.lock(Path(settings.making.out) / ".lock")

@@ -21,6 +21,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin, get_type_hints
@@ -621,11 +622,57 @@ def interruptible():
         _held = held
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _on_signals(handler):
     """Have Ctrl-C, SIGTERM and SIGHUP call `handler`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def parent_only():
+    """In this block code runs that may fork, such as a reward. A child ends where it would leave the block: it would
+    train, too. A stop that came in the middle of a fork, or that the code swallowed, is raised at the end."""
+    parent, code = os.getpid(), 1
+    try:
+        yield
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else bool(end.code)
+        raise
+    finally:
+        if os.getpid() != parent:
+            if isinstance(sys.exc_info()[1], Exception):
+                traceback.print_exc()
+            os._exit(code)
+    if stopping() and not _held:
+        raise KeyboardInterrupt
+
+
+def _ours() -> list[int]:
+    return [number for number in SIGNALS if signal.getsignal(number) in (_on_signal, _leave)]
+
+
+def _before_fork():
+    """Signals wait: one that reached a child before it has the default handlers would be lost."""
+    global _held
+    _held += 1  # nothing can be raised in a hook; `parent_only` does it
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ours())
+
+
+def _after_fork(child: bool = False):
+    global _held
+    numbers = _ours()
+    for number in numbers if child else ():
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+    _held = max(0, _held - 1)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=lambda: _after_fork(child=True))
 
 
 def _leave(number, frame):

@@ -23,6 +23,7 @@ if __name__ == "__main__":
     config.importing()
 
 import json
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,8 +34,11 @@ import metrics
 import parallel
 import policy
 import toy
-from rollouts import RewardError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
+from rollouts import CodeError, evaluate, fitting, load_reward, problems_of, prompted_as_made, prompting_of
 from sampler import NotFinite, Sampler
+
+# In a generation config: values without effect, and names that are no matter of sampling, or are looked at.
+NOTHING, KNOWN = (None, False, 0, 1, [], {}), {"do_sample", "transformers_version", "cache_implementation"}
 
 
 class Evaluation:
@@ -50,7 +54,7 @@ class Evaluation:
             toy.few_threads()
         s, _, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
         self.settings = s
-        self.reward = load_reward(s.reward)
+        self.reward, self.reward_digest = load_reward(s.reward), checkpoint.code_digest(s.reward)
         self.sets = {data.label(name): problems_of(name, held_out=True) for name in s.data}
         if len(self.sets) < len(s.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
@@ -68,19 +72,28 @@ class Evaluation:
         every = [prompt for prompts in self.prompts.values() for prompt in prompts]
         self.sampler.check(every, s.n, how["max_new_tokens"], how["temperature"], how["top_p"], how["top_k"])
         if how["temperature"] == 0 and s.n > 1:
-            raise ValueError(f"at temperature 0 all {s.n} responses of a problem would be the same: say -n 1")
+            told = f"at temperature 0, or do_sample false in the generation config, all {s.n} responses of a problem"
+            raise ValueError(f"{told} would be the same: say -n 1, or another --temperature")
 
     def prompts_of(self, problems: list[data.Problem]) -> list[list[int]]:
         """The ids of their prompts."""
         return data.prompts_of(problems, self.tokenizer, self.templates, **self.chat)
 
     def how_to_sample(self, model, longest_prompt: int) -> dict:
-        """The flags; where they say nothing, the model's generation config; else plain sampling. A limit that is no
+        """The flags; where they say nothing, the model's generation config, in which do_sample false is temperature 0;
+        else plain sampling. What else that config asks for is not applied, which is told on stderr. A limit that is no
         flag is lowered to what fits the context."""
         found, plain = {}, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8192}
+        configured = model.generation_config.to_diff_dict() if model.generation_config else {}
+        if configured.get("do_sample") is False:
+            configured["temperature"] = 0.0
         for name, otherwise in plain.items():
-            choices = getattr(self.settings, name), getattr(model.generation_config, name, None), otherwise
+            choices = getattr(self.settings, name), configured.get(name), otherwise
             found[name] = next(choice for choice in choices if choice is not None)
+        rest = [(name, value) for name, value in configured.items() if name not in KNOWN and value not in NOTHING]
+        rest = [f"{name} {value}" for name, value in rest if name not in plain and not name.endswith("token_id")]
+        if rest and parallel.rank() == 0:
+            print(f"not applied of the model's generation config: {', '.join(rest)}", file=sys.stderr)
         context = getattr(model.config, "max_position_embeddings", None)
         if context and self.settings.max_new_tokens is None:
             found["max_new_tokens"] = max(1, min(found["max_new_tokens"], context - longest_prompt))
@@ -98,6 +111,7 @@ class Evaluation:
             "prompt": self.tokenizer.decode(self.prompts_of(shown)[0]),
             "compute": str(parallel.precision()).removeprefix("torch."),
             "reward": self.settings.reward,
+            "reward_digest": self.reward_digest,
             "n": self.settings.n,
             **self.sampling,
         }
@@ -172,7 +186,7 @@ def main():
             done = {(row["data"], row["problem"]) for row in collect(folder, s.n)}
             print(f"into {folder}, {len(done)} problems are done; stopped, the same command goes on", flush=True)
         folder, done = parallel.gather((folder, done))[0]
-    with config.bad_input(OSError, RewardError, NotFinite):  # a full disk, a reward that fails, weights that are broken
+    with config.bad_input(OSError, CodeError, NotFinite):  # a full disk, a reward that fails, weights that are broken
         evaluation.run(folder, done)
         parallel.gather("done")
         if parallel.rank() == 0:

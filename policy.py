@@ -518,9 +518,14 @@ def end_of_response(tokenizer) -> int | None:
 
 
 def fingerprint(model) -> str:
-    """Eight bytes that tell weights apart, as hex: of the first numbers of every parameter, any update changes some."""
-    heads = [p.detach().flatten()[:64].float().cpu().numpy().tobytes() for p in model.parameters()]
-    return blake2b(b"".join(heads), digest_size=8).hexdigest()
+    """Eight bytes that tell models apart, as hex: of every number of the weights, and of the config, which says how
+    they are used. It takes 0.6 s of 135 M float32 weights."""
+    named = {"_name_or_path", "transformers_version", "architectures", "dtype"}  # of the folder, and of how it is read
+    used = {name: value for name, value in model.config.to_dict().items() if name not in named}
+    hashed = blake2b(json.dumps(used, sort_keys=True, default=str).encode(), digest_size=8)
+    for tensor in stored(model).values():
+        hashed.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ Several processes share the prompts; each gets the records of all.
 
 import contextlib
 import importlib.util
+import inspect
 import math
 import random
 import sys
@@ -36,7 +37,7 @@ import toy
 from config import Prompting, Sampling
 from data import Problem
 from reflect import Construction, construct, reflects
-from sampler import Completion, Engine, Sampler
+from sampler import Completion, Engine, NotFinite, Sampler
 from tapo import ORIG, REF, SYN, ots_weights, select_candidates
 from verifier import extract_answer, verify
 
@@ -85,62 +86,110 @@ def exact(text: str, problem: Problem) -> float:
     return float(verify(text, problem.answer))
 
 
-class RewardError(ValueError):
-    """A reward function that was given cannot be used, or failed; the message is one sentence with file and line."""
+class CodeError(ValueError):
+    """Code of the user's (a reward, an engine) cannot be used, or failed; the message is one sentence with file and
+    line."""
 
 
 def load_reward(place: str | None) -> Reward:
-    """The reward function of FILE.py:FUNCTION, or `exact` where there is none. Raises RewardError when it cannot be
+    """The reward function of FILE.py:FUNCTION, or `exact` where there is none. Raises CodeError when it cannot be
     loaded; the function raises it whenever it fails, or gives something else than a finite number or a bool."""
     if not place:
         return exact
-    file, function = place.rpartition(":")[0], _named("--reward", place, "function", callable, RewardError)
+    function = _named("--reward", place, "function", callable)
 
     def reward(text: str, problem: Problem) -> float:
-        try:
+        with _users("--reward", place, function):
             value = function(text, problem)
             if not math.isfinite(value):
                 raise ValueError(f"it gave {value}, not a finite number")
-        except (Exception, SystemExit) as error:
-            raise RewardError(f"--reward {place}: {_where(error, file)}") from None
-        return float(value)
+            return float(value)
 
     return reward
 
 
 def load_engine(place: str | None) -> type[Engine]:
-    """The engine of FILE.py:CLASS, a subclass of `sampler.Engine`, or `Sampler` where there is none. Raises ValueError
-    when it cannot be loaded."""
+    """The engine of FILE.py:CLASS, a subclass of `sampler.Engine`, or `Sampler` where there is none. Raises CodeError
+    when it cannot be loaded; the engine raises it when it fails, or gives what `Engine.sample` does not promise."""
     if not place:
         return Sampler
-    return _named("--engine", place, "class", lambda made: isinstance(made, type) and issubclass(made, Engine))
+    found = _named("--engine", place, "class", lambda made: isinstance(made, type) and issubclass(made, Engine))
+
+    class Checked(found):
+        def __init__(self, *given, **named):
+            with _users("--engine", place, found.__init__):
+                super().__init__(*given, **named)
+
+        def sample(self, prompts, n=1, *, max_new_tokens, **how):
+            limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+            with _users("--engine", place, found.sample):
+                groups = super().sample(prompts, n, max_new_tokens=max_new_tokens, **how)
+                _as_promised(groups, n, limits, self)
+            return groups
+
+    Checked.__name__ = found.__name__
+    return Checked
 
 
-def _named(flag: str, place: str, kind: str, fits: Callable, refused: type = ValueError):
-    """What a flag names as FILE.py:NAME. Raises `refused` with one sentence where there is none, or it does not fit."""
+def _as_promised(groups: list[list[Completion]], n: int, limits: list[int], engine: Engine):
+    """Raises ValueError about completions that are not what `Engine.sample` says."""
+    if groups is None or [*map(len, groups)] != [n] * len(limits):
+        raise ValueError(f"it did not give {n} completions of each of {len(limits)} prompts")
+    vocabulary = engine.model.get_input_embeddings().weight.shape[0]
+    for i, (group, limit) in enumerate(zip(groups, limits)):
+        for one in group:
+            ids, logprobs = one.ids, one.logprobs
+            if not 0 < len(ids) <= limit or len(logprobs) != len(ids):
+                wrong = f"{len(ids)} ids and {len(logprobs)} log-probabilities, where it may have 1 to {limit} of both"
+            elif not all(type(id_) is int and 0 <= id_ < vocabulary for id_ in ids):
+                wrong = f"an id that is none of the model's {vocabulary}"
+            elif not all(-math.inf < logprob < 1e-3 for logprob in logprobs):  # rounding may bring one above 0
+                wrong = "a log-probability that cannot be one"
+            elif one.finished != (ids[-1] in engine.eos_ids):
+                wrong = f"the last id {ids[-1]} and finished={one.finished}"
+            else:
+                continue
+            raise ValueError(f"a completion of prompt {i} has {wrong}")
+
+
+def _named(flag: str, place: str, kind: str, fits: Callable):
+    """What a flag names as FILE.py:NAME. Raises CodeError with one sentence where there is none, or it does not fit."""
     file, _, name = place.rpartition(":")
     if not file.endswith(".py") or not Path(file).is_file() or not name:
         told = f"name a Python file that exists and a {kind} in it, FILE.py:{kind.upper()}"
-        raise refused(f"{flag} {place}: {told}")
+        raise CodeError(f"{flag} {place}: {told}")
     module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(f"{flag} {file}", file))
     sys.modules[spec.name] = module  # a dataclass looks its module up there
-    try:
+    with _users(flag, place):
         spec.loader.exec_module(module)
         if not fits(found := getattr(module, name)):
             raise TypeError(f"{name} is no {kind if kind != 'class' else 'subclass of sampler.Engine'}")
-    except (Exception, SystemExit) as error:
-        raise refused(f"{flag} {place}: {_where(error, file)}") from None
     return found
 
 
-def _where(error: Exception, file: str) -> str:
-    """An error in one sentence, with the last line of `file` that led to it."""
+@contextlib.contextmanager
+def _users(flag: str, place: str, function: Callable | None = None):
+    """In this block code of the user's runs: `function`, or a file as a whole. What it raises becomes a CodeError. But
+    broken weights are not its fault."""
+    try:
+        with config.parent_only():
+            yield
+    except NotFinite:
+        raise
+    except (Exception, SystemExit) as error:
+        raise CodeError(f"{flag} {place}: {_where(error, place.rpartition(':')[0], function)}") from None
+
+
+def _where(error: Exception, file: str, function: Callable | None) -> str:
+    """An error in one sentence, with the last line of `file` that led to it; if none did, that of the function."""
     told = str(error.msg) if isinstance(error, SyntaxError) else str(error)  # str() of a SyntaxError adds its place
     said = f"{type(error).__name__}: {' '.join(told.split())}"
     if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():  # `file`, or one that it imports
         return f"{said} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if code := getattr(inspect.unwrap(function), "__code__", None) if function else None:
+        places.insert(0, (code.co_filename, code.co_firstlineno))
+    lines = [line for name, line in places if Path(name).resolve() == Path(file).resolve()]
     return f"{said} ({file}, line {lines[-1]})" if lines else said
 
 

@@ -32,6 +32,7 @@ if __name__ == "__main__":
     config.importing()
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -44,12 +45,12 @@ import metrics
 import parallel
 import policy
 import toy
-from checkpoint import Run, Saves, lock, restore, unlock
+from checkpoint import Run, Saves, code_digest, lock, restore, unlock
 from grpo import GRPO, Tokens, active, k3_kl, sequence_coefficients
 from opsd import OPSD
 from parallel import say
 from policy import MAX_FAILED, sharded
-from rollouts import Actor, Attempt, Batch, Response, RewardError, evaluate, load_reward, problems_of, prompted_as_made
+from rollouts import Actor, Attempt, Batch, CodeError, Response, evaluate, load_reward, problems_of, prompted_as_made
 from sampler import NotFinite
 from tapo import ORIG, REF, SFT, TAPO, one_group_advantages
 from tools.memory import GIB, Plan
@@ -305,14 +306,14 @@ class Course:
 
     def __exit__(self, kind, error, trace):
         self.bar.close()
-        if kind in (None, parallel.Stopped, RewardError):  # then all processes are here, and no update is half done
+        if kind in (None, parallel.Stopped, CodeError):  # then all processes are here, and no update is half done
             self.save()
             trusted = {config.TRUST: self.trainer.settings.loading.trust_remote_code}
             again = config.as_flags({"resume": True, "out": self.run.folder} | trusted)
             say(f"saved step {self.done}: " + (f"go on with {again}" if kind else f"{self.run.folder}/model"))
         self.trackers.close()
         given_up = kind is None and self.failed == MAX_FAILED
-        if given_up or kind in (parallel.Stopped, RewardError):
+        if given_up or kind in (parallel.Stopped, CodeError):
             parallel.stop()  # together: 30 s after the first has left, torchrun kills the others, who may still save
         if given_up:
             raise SystemExit(f"error: no finite gradient in {MAX_FAILED} steps in a row: lower --lr, look at the data")
@@ -488,6 +489,8 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     task, steps = trainer.settings.task, trainer.settings.optimiser.steps
     kept = config.flat(trainer.settings)
     digests = {"problems": data.digest(trainer.problems), "held_out": data.digest(held_out)}
+    code = {"reward_digest": task.reward, "engine_digest": trainer.settings.sampling.engine}
+    digests |= {name: code_digest(place) for name, place in code.items()}
     if not task.resume:
         set_name = "toy" if task.data == "toy" else Path(task.data).stem
         run.start(f"{trainer.settings.objective.algo}-{set_name}-seed{task.seed}", kept, **digests)
@@ -495,13 +498,21 @@ def begin(trainer: Trainer, run: Run, held_out: list[data.Problem]) -> int:
     for name, file in (("problems", task.data), ("held_out", task.eval_data)):
         if run.known.get(name, digests[name]) != digests[name]:
             raise ValueError(f"the problems of {file} are not those that {run.folder} was begun with")
+    if not run.newest and any(os.path.lexists(run.folder / name) for name in ("model", "adapter")):
+        raise ValueError(f"{run.folder} has lost its checkpoints: put them back, or begin anew in another --out")
     done = restore(run.newest, trainer.model, trainer.optimizer) if run.newest else 0
     trainer.refresh()
     complete = not trainer.settings.optimiser.lora or not run.newest or run.exported
     if done > steps or (done == steps and complete and (not held_out or run.measured(steps))):
         raise ValueError(f"{run.folder} has its {done} steps already: raise --steps to go on")
+    if not run.newest:
+        again = len(run.rows("metrics.jsonl"))
+        say(f"{run.folder} has no checkpoint: it begins anew at step 0, and replaces what it logged ({again} steps)")
+    for name, place in code.items():
+        if run.known.get(name, digests[name]) != digests[name]:
+            say(f"warning: {place} was changed since the run had it: from step {done + 1} on it counts as it is now")
     run.cut(done)
-    run.go_on(kept)
+    run.go_on(kept, **digests)
     return done
 
 
@@ -518,7 +529,7 @@ def main():
     scale = f"{len(trainer.problems)} problems, {done} of {steps} steps done, {parallel.size()} processes"
     say(f"{trainer.settings.objective.algo} on {task.data}: {scale}, into {run.folder}")
     # A full disk, a failing reward, broken weights are told in a sentence; a stop waits for the end of an update.
-    with config.bad_input(OSError, RewardError, NotFinite), config.uninterrupted():
+    with config.bad_input(OSError, CodeError, NotFinite), config.uninterrupted():
         with Course(trainer, run, held_out, done) as course:
             course.measure_if_due()
             while course.unfinished():

@@ -16,7 +16,7 @@ import config
 import lora
 import metrics
 import parallel
-from rollouts import RewardError
+from rollouts import CodeError
 from tapo import REF
 
 
@@ -26,7 +26,7 @@ def parity(text, problem) -> bool:
 
 
 def fails(text, problem):
-    raise RewardError("one rank's reward failed")
+    raise CodeError("one rank's reward failed")
 
 
 def whole(tensors) -> torch.Tensor:
@@ -94,7 +94,7 @@ def main(out: str, *flags: str):
     found = {"gradients": gradients, "weights": weights, "last": whole(trainer.model.parameters())}
     found["merged"] = whole(lora.merged(trainer.model).values())  # without adapters, the weights
     found |= {"figures": figures, "asked": asked, "ots": [last.weights[i] for i in last.of(REF)]}
-    with pytest.raises(RewardError, match="one rank's"):  # all of them end alike
+    with pytest.raises(CodeError, match="one rank's"):  # all of them end alike
         trainer.actor.reward = fails if parallel.rank() == 0 else trainer.actor.reward
         trainer.step(6)
     if parallel.rank() == 0:

@@ -93,6 +93,15 @@ def test_another_model_s_checkpoint_is_refused(tmp_path, tokenizer):
         checkpoint.restore(checkpoint.newest(tmp_path), other, torch.optim.AdamW(other.parameters()))
 
 
+def test_a_checkpoint_has_its_own_name(tmp_path, tokenizer):
+    """By their names the newest is found, and older ones are removed."""
+    model, optimizer = make()
+    checkpoint.save(tmp_path, 2, model, tokenizer, optimizer)
+    (tmp_path / "step-000002").rename(tmp_path / "step-000009")
+    with pytest.raises(ValueError, match="step-000009 holds step 2: rename it to step-000002"):
+        checkpoint.restore(checkpoint.newest(tmp_path), model, optimizer)
+
+
 def test_the_step_is_in_plain_json(tmp_path, tokenizer):
     model, optimizer = make()
     checkpoint.save(tmp_path, 7, model, tokenizer, optimizer)

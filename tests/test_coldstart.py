@@ -349,6 +349,19 @@ def test_bad_input_and_too_few_examples(real, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "few" / "counts.json").exists() and not (tmp_path / "few" / "model").exists()
 
 
+def test_examples_of_two_rewards_are_not_mixed(tmp_path):
+    reward = tmp_path / "rewards.py"
+    reward.write_text("def reward(text, problem):\n    return 1\n")
+    given = {"model": "x", "data": "x", "out": str(tmp_path / "cold"), "reward": f"{reward}:reward"}
+    settings = config.settle(config.ColdStart, given)
+    for _ in range(2):
+        coldstart.begin(settings, tmp_path / "cold", weights="x")
+    reward.write_text("def reward(text, problem):\n    return 0\n")
+    with pytest.raises(ValueError, match=r"was begun with reward_digest .*, not .* same flags and files"):
+        coldstart.begin(settings, tmp_path / "cold", weights="x")
+    checkpoint.unlock(tmp_path / "cold" / ".lock")
+
+
 def test_what_is_said_of_too_few_examples():
     def said(tried, ift, sft, shots=False):
         counts = Counter(tried=tried, ift=ift, sft=sft, responses=2000, repeated=100)

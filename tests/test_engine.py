@@ -6,7 +6,8 @@ from test_sampler import ids, ragged_prompts
 from test_train import toy_trainer
 from tiny import make_model
 
-from rollouts import load_engine
+import train
+from rollouts import CodeError, load_engine
 from sampler import Sampler
 from tools.continuous import ContinuousBatching
 
@@ -110,3 +111,63 @@ def test_engines_are_found(file):
     assert load_engine(None) is Sampler
     assert load_engine("tools/continuous.py:ContinuousBatching").__name__ == "ContinuousBatching"
     assert load_engine(f"{file}:Elsewhere").__name__ == "Elsewhere"
+
+
+OWN = """
+import math
+from dataclasses import replace
+from sampler import Sampler
+
+class Own(Sampler):
+    def sample(self, prompts, n=1, **how):
+        groups = super().sample(prompts, n, **how)
+        one, size = groups[0][0], len(groups[0][0].ids)
+        {}
+        groups[0][0] = one
+        return groups
+"""
+UNKEPT = {  # what an engine does, what is said, and the line: where it failed, or where `sample` is
+    "raise ConnectionError('refused')": ("ConnectionError: refused", 10),
+    "raise RuntimeError": ("RuntimeError", 10),
+    "return None": ("it did not give 2 completions of each of 2 prompts", 7),
+    "return groups[1:]": ("it did not give 2 completions", 7),
+    "groups[1].pop()": ("it did not give 2 completions", 7),
+    "one = None": ("AttributeError: 'NoneType' object has no attribute 'ids'", 7),
+    "one = replace(one, ids=[], logprobs=[])": (
+        "prompt 0 has 0 ids and 0 log-probabilities, where it may have 1 to 5",
+        7,
+    ),
+    "one = replace(one, ids=[5] * 9, logprobs=[0.0] * 9)": ("has 9 ids", 7),
+    "one = replace(one, logprobs=one.logprobs[1:])": ("log-probabilities, where", 7),
+    "one = replace(one, logprobs=[math.nan] * size)": ("a log-probability that cannot be one", 7),
+    "one = replace(one, logprobs=[0.5] * size)": ("a log-probability that cannot be one", 7),
+    "one = replace(one, ids=[97] * size)": ("an id that is none of the model's 97", 7),
+    "one = replace(one, ids=[-1] * size)": ("an id that is none", 7),
+    "one = replace(one, ids=[5.0] * size)": ("an id that is none", 7),
+    "one = replace(one, ids=[5] * size, finished=True)": ("the last id 5 and finished=True", 7),
+}
+
+
+@pytest.mark.parametrize("does", UNKEPT)
+def test_what_an_engine_does_not_keep_is_told_with_file_and_line(tmp_path, does):
+    (tmp_path / "own.py").write_text(OWN.format(does))
+    engine = load_engine(f"{tmp_path}/own.py:Own")(make_model(), eos_ids=[1])
+    says, line = UNKEPT[does]
+    with pytest.raises(CodeError) as error:
+        engine.sample([[5, 6], [7]], 2, max_new_tokens=5)
+    assert str(error.value).startswith(f"--engine {tmp_path}/own.py:Own: ") and says in str(error.value)
+    assert str(error.value).endswith(f"({tmp_path}/own.py, line {line})") and "\n" not in str(error.value)
+
+
+def test_a_run_whose_engine_fails_is_saved(tmp_path, real_path, run_program):
+    """In its third call; once that is mended the run goes on."""
+    failing = OWN.format("Own.calls = getattr(Own, 'calls', 0) + 1\n        if Own.calls == 3: one = None")
+    (tmp_path / "own.py").write_text(failing)
+    given = ["--model", real_path / "model", "--data", real_path / "problems.jsonl", "--algo", "grpo", "--queries", 3]
+    given += ["--max-new-tokens", 30, "--steps", 4, "--engine", f"{tmp_path}/own.py:Own", "--out", tmp_path / "run"]
+    code, said = run_program(train.main, *given)
+    assert code == 2 and "saved step 2" in said and "Traceback" not in said
+    assert said.splitlines()[-1].endswith(f"no attribute 'ids' ({tmp_path}/own.py, line 7)")
+    (tmp_path / "own.py").write_text(OWN.format("pass"))
+    code, said = run_program(train.main, "--resume", "--out", tmp_path / "run")
+    assert code == 0 and "2 of 4 steps done" in said and "saved step 4" in said

@@ -181,6 +181,32 @@ def test_two_evaluations_compared(tmp_path, monkeypatch, capsys):
     assert "line 1: no JSON" in refused(monkeypatch, capsys, tmp_path / "bad.jsonl", program=tools.rescore)
 
 
+def test_what_else_differs_between_two_evaluations_is_told(tmp_path, monkeypatch, capsys):
+    sampling = {"temperature": 1.0, "max_new_tokens": 9, "seed": 0}
+    for name, change, kept in [
+        ("a", {}, {"reward": None, "prompt": "Q: {question}", "model": "x"}),
+        ("b", {"temperature": 0.6, "seed": 1}, {"reward": "own.py:reward", "prompt": "{question}", "model": "y"}),
+        ("c", {}, {"reward": None, "model": "z"}),
+    ]:
+        (tmp_path / name).mkdir()
+        store(tmp_path / name / "responses.jsonl", lambda row, change=change: row | {"sampling": sampling | change})
+        kept = json.dumps({"settings": kept | {"n": 4} | sampling | change})
+        (tmp_path / name / "config.json").write_text(kept)
+    told = "beside the model they differ in temperature: 1.0 and 0.6; reward: None and own.py:reward; "
+    told += "prompt: Q: {question}"
+    printed = run(monkeypatch, capsys, tmp_path / "a", tmp_path / "b", program=tools.compare)
+    assert f"\n{told} and {{question}}\n" in printed
+    files = [tmp_path / name / "responses.jsonl" for name in "ab"]
+    assert f"\n{told} and {{question}}\n" in run(monkeypatch, capsys, *files, program=tools.compare)
+    assert "beside the model" not in run(monkeypatch, capsys, tmp_path / "a", tmp_path / "c", program=tools.compare)
+    fewer = (tmp_path / "c" / "responses.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.jsonl").write_text("".join(row for row in fewer if '"sample": 3' not in row))
+    printed = run(monkeypatch, capsys, tmp_path / "a", tmp_path / "fewer.jsonl", program=tools.compare)
+    assert "\nbeside the model they differ in n: 4 and 3\n" in printed
+    (tmp_path / "d").mkdir()
+    assert "d holds no responses yet" in refused(monkeypatch, capsys, files[0], tmp_path / "d", program=tools.compare)
+
+
 @pytest.fixture
 def toy_path(tmp_path):
     torch.manual_seed(0)
@@ -216,6 +242,17 @@ def test_the_program(toy_path, monkeypatch, capsys):
     monkeypatch.undo()
     monkeypatch.setattr("checkpoint.append", lambda *_: None)  # as if another process had removed what was sampled
     assert "lacks responses" in refused(monkeypatch, capsys, *given, "--out", toy_path / "lost")
+
+
+def test_verdicts_of_two_rewards_are_not_mixed(toy_path, monkeypatch, capsys):
+    reward = toy_path / "rewards.py"
+    reward.write_text("def reward(text, problem):\n    return 1\n")
+    given = ["--model", toy_path / "model", "--data", toy_path / "set.jsonl", "-n", 1, "--max-new-tokens", 2]
+    given += ["--reward", f"{reward}:reward", "--out", toy_path / "out"]
+    run(monkeypatch, capsys, *given)
+    assert "3 problems are done" in run(monkeypatch, capsys, *given)
+    reward.write_text("def reward(text, problem):\n    return 0\n")
+    assert "was begun with reward_digest" in refused(monkeypatch, capsys, *given)
 
 
 def test_a_stopped_evaluation_goes_on_where_it_was(toy_path, monkeypatch, capsys):
@@ -306,6 +343,13 @@ def test_defaults_come_from_the_generation_config_and_flags_win(tmp_path, monkey
     assert settings("--max-new-tokens", 2, "--chat-template", tmp_path / "t.jinja")["prompt"].startswith(
         "Q: {question}"
     )
+    kept = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    kept |= {"do_sample": False, "repetition_penalty": 1.3, "suppress_tokens": [5], "typical_p": 1.0}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(kept))
+    assert settings("--max-new-tokens", 4)["temperature"] == 0
+    assert settings("--max-new-tokens", 4, "--temperature", 0.5)["temperature"] == 0.5
+    told = "not applied of the model's generation config: repetition_penalty 1.3, suppress_tokens [5]\n"
+    assert told in refused(monkeypatch, capsys, *given, "-n", 2)  # because do_sample false is greedy
     (tmp_path / "t.jinja").write_text("{{ messages[0].content")
     for flags, said in [
         (["--chat-template", tmp_path / "t.jinja"], "the chat template cannot be used"),

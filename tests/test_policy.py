@@ -309,3 +309,28 @@ def test_models_that_the_policy_does_not_know_are_refused_in_a_sentence(tmp_path
     make(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f"^[^\n]*{says}[^\n]*$"):
         policy.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "deepseek_v3"])
+def test_every_number_of_a_model_counts_in_its_fingerprint(tmp_path, kind):
+    """The last of each tensor, buffers that a router chooses by, and a config that uses the same weights otherwise; but
+    neither the folder nor how it was read."""
+    model = make_model(kind, vocab=600)
+    first = policy.fingerprint(model)
+    with torch.no_grad():
+        for name, tensor in policy.stored(model).items():
+            last = tensor.view(-1)[-1]
+            before = last.clone()
+            last += 1
+            assert policy.fingerprint(model) != first, name
+            last.copy_(before)
+    assert policy.fingerprint(model) == first
+    policy.save(model, make_tokenizer(["some text"]), tmp_path / "model")
+    loaded = policy.load_model(str(tmp_path / "model"))
+    (tmp_path / "model").rename(tmp_path / "moved")
+    outlined = policy.outline(str(tmp_path / "moved"))
+    outlined.to_empty(device="cpu").tie_weights()
+    policy.fill(outlined, str(tmp_path / "moved"))
+    assert policy.fingerprint(loaded) == policy.fingerprint(outlined)
+    loaded.config.rms_norm_eps *= 2
+    assert policy.fingerprint(loaded) != policy.fingerprint(outlined)

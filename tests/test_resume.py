@@ -130,6 +130,24 @@ def test_a_run_without_a_checkpoint_starts_again(begin, tmp_path, monkeypatch):
         assert begin("--steps", 2, "--out", out)[0] == 130
     code, said = begin.again(["--resume", "--out", out])
     assert code == 0 and "0 of 2 steps done" in said and steps_of(out) == [1, 2]
+    assert f"{out} has no checkpoint: it begins anew at step 0, and replaces what it logged (1 steps)" in said
+    shutil.rmtree(out / "checkpoints")  # after it has saved, its steps are no more than that kill's
+    code, said = begin.again(["--resume", "--out", out])
+    assert code == 2 and f"{out} has lost its checkpoints: put them back" in said and steps_of(out) == [1, 2]
+
+
+def test_a_reward_that_was_changed_is_told(begin, tmp_path):
+    """Training goes on with it, because a reward that failed is to be mended."""
+    out, reward = tmp_path / "run", tmp_path / "rewards.py"
+    reward.write_text("def reward(text, problem):\n    return len(text) % 2\n")
+    assert begin("--steps", 1, "--out", out, "--reward", f"{reward}:reward")[0] == 0
+    code, said = begin.again(["--resume", "--out", out, "--steps", 2])
+    assert code == 0 and "warning" not in said
+    reward.write_text("def reward(text, problem):\n    return len(text) % 3\n")
+    code, said = begin.again(["--resume", "--out", out, "--steps", 3])
+    assert code == 0 and f"warning: {reward}:reward was changed since the run had it: from step 3 on" in said
+    code, said = begin.again(["--resume", "--out", out, "--steps", 4])
+    assert code == 0 and "warning" not in said
 
 
 def test_a_stop_waits_for_the_end_of_an_update(begin, tmp_path, monkeypatch):

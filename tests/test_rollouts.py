@@ -23,7 +23,7 @@ import rollouts
 import toy
 import train
 from reflect import REFLECTIONS, reflects
-from rollouts import Actor, Response, RewardError, load_reward
+from rollouts import Actor, CodeError, Response, load_reward
 from tools import rescore
 from verifier import verify
 
@@ -98,17 +98,17 @@ def test_a_reward_below_0_is_not_right(monkeypatch, reward_in):
 
 
 HEAD = "def reward(text, problem):\n    "
-IN_USE = {  # what is wrong: the file, what is said when the function is called, and the line, if there is one to name
+IN_USE = {  # what is wrong: the file, what is said when the function is called, and the line: its first if none failed
     "raises": (f"\n{HEAD}return 1 / 0\n", "ZeroDivisionError", 3),
     "raises within a library": (f"import json\n{HEAD}return json.loads(text)\n", "JSONDecodeError", 3),
     "raises within a helper": (f"{HEAD}return f()\n\ndef f():\n    raise ValueError('two\\nlines')\n", "two lines", 5),
     "no Python in a text": (f"import ast\n{HEAD}return ast.literal_eval(text + '(')\n", "SyntaxError", 3),
-    "NaN": (f"{HEAD}return float('nan')\n", "nan, not a finite number", None),
-    "infinite": (f"{HEAD}return -float('inf')\n", "-inf, not a finite number", None),
-    "a string": (f"{HEAD}return '1'\n", "not str", None),
-    "nothing": (f"{HEAD}pass\n", "not NoneType", None),
-    "too large": (f"{HEAD}return 10**400\n", "too large", None),
-    "one parameter": ("def reward(text):\n    return 1\n", "2 were given", None),
+    "NaN": (f"{HEAD}return float('nan')\n", "nan, not a finite number", 1),
+    "infinite": (f"{HEAD}return -float('inf')\n", "-inf, not a finite number", 1),
+    "a string": (f"{HEAD}return '1'\n", "not str", 1),
+    "nothing": (f"{HEAD}pass\n", "not NoneType", 1),
+    "too large": (f"{HEAD}return 10**400\n", "too large", 1),
+    "one parameter": ("def reward(text):\n    return 1\n", "2 were given", 1),
 }
 AT_ONCE = {  # ... what is said when it is loaded
     "syntax": ("x = 1\ndef reward(text problem):\n    return 1\n", "SyntaxError: ", 2),
@@ -145,19 +145,25 @@ def test_a_reward_that_fails_is_told_with_file_and_line(wrong, named, monkeypatc
     text, *told = IN_USE[wrong]
     place = named(text)
     reward = load_reward(place)
-    with pytest.raises(RewardError) as error:
+    with pytest.raises(CodeError) as error:
         reward("text", PROBLEMS[0])
     one_sentence(error, place, *told)
-    with pytest.raises(RewardError) as error:
+    with pytest.raises(CodeError) as error:
         an_actor(monkeypatch, reward).sample([0], 0)
     one_sentence(error, place, *told)
+
+
+def test_a_reward_that_swallows_a_stop_is_stopped_all_the_same(reward_in, monkeypatch):
+    monkeypatch.setattr(config, "_asked", 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        load_reward(reward_in(f"{HEAD}return 1\n"))
 
 
 @pytest.mark.parametrize("wrong", AT_ONCE)
 def test_a_file_without_a_reward_is_told_before_anything_is_sampled(wrong, named):
     text, *told = AT_ONCE[wrong]
     place = named(text)
-    with pytest.raises(RewardError) as error:
+    with pytest.raises(CodeError) as error:
         load_reward(place)
     one_sentence(error, place, *told)
 
@@ -165,7 +171,7 @@ def test_a_file_without_a_reward_is_told_before_anything_is_sampled(wrong, named
 def test_a_mistake_in_a_file_that_is_imported_is_told_with_that_file(tmp_path, monkeypatch, reward_in):
     (tmp_path / "helper_of_rewards.py").write_text("x = 1\n\ny = (\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RewardError) as error:
+    with pytest.raises(CodeError) as error:
         load_reward(reward_in("import helper_of_rewards\n"))
     assert "SyntaxError: " in str(error.value) and str(error.value).endswith("helper_of_rewards.py, line 3)")
 
@@ -175,7 +181,7 @@ def test_what_names_no_file_is_told(tmp_path):
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "rewards.py").write_text("def reward(text, problem):\n    return 1\n")
     for name in ("absent.py:reward", "rewards.txt:reward", "folder.py:reward", "rewards.py", "rewards.py:", ":reward"):
-        with pytest.raises(RewardError, match=r"a Python file that exists and a function in it") as error:
+        with pytest.raises(CodeError, match=r"a Python file that exists and a function in it") as error:
             load_reward(f"{tmp_path}/{name}")
         assert str(error.value).startswith(f"--reward {tmp_path}/{name}: ") and "\n" not in str(error.value)
 

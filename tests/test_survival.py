@@ -123,6 +123,60 @@ def test_a_lock_is_this_process_s_own(tmp_path):
     assert not (tmp_path / ".lock").exists()
 
 
+FORKS = """
+import multiprocessing, os, signal
+
+fork, forked, count = multiprocessing.get_context("fork"), [], [0]
+
+def returns(text, problem):
+    if not forked:
+        forked.append(os.fork())  # its child returns, and would train
+    return len(text) % 3
+
+def judges(text, problem):
+    stuck = fork.Process(target=signal.pause)
+    stuck.start()
+    stuck.terminate()
+    stuck.join()
+    pipe = os.pipe()
+    if not (child := os.fork()):
+        os.write(pipe[1], bytes([len(text) % 3]))
+        raise SystemExit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7 and stuck.exitcode == -signal.SIGTERM
+    return float(os.read(pipe[0], 1)[0])
+"""
+
+
+def test_a_forked_child_is_no_trainer(start, tmp_path):
+    """It ends where it would return, and has the default signal handlers."""
+    (tmp_path / "forks.py").write_text(FORKS)
+    for name in ("returns", "judges"):
+        running = start("--reward", f"{tmp_path}/forks.py:{name}", "--out", tmp_path / name)
+        said, _ = running.communicate(timeout=120)
+        steps = [row["step"] for row in checkpoint.read(tmp_path / name / "metrics.jsonl")]
+        assert (running.returncode, steps) == (0, [1, 2, 3]), said
+        assert "Traceback" not in said and said.count("saved step 3") == 1
+
+
+def test_a_child_has_no_lock(tmp_path, capsys):
+    """One that outlives its parent, as after a kill, keeps nobody out."""
+    checkpoint.lock(tmp_path / ".lock")
+    (waits, go_on), (hears, is_there) = os.pipe(), os.pipe()
+    if not (child := os.fork()):
+        os.write(is_there, b"x")
+        os.read(waits, 1)
+        os._exit(0)
+    os.read(hears, 1)
+    try:
+        checkpoint._held.clear()  # as if this process were gone
+        checkpoint.lock(tmp_path / ".lock")
+        assert f"was left by process {os.getpid()}" in capsys.readouterr().err
+        checkpoint.unlock(tmp_path / ".lock")
+    finally:
+        os.write(go_on, b"x")
+        os.waitpid(child, 0)
+
+
 def test_a_resumed_run_keeps_its_new_length_and_notices_other_problems(start, tmp_path, real_path):
     assert start().wait(timeout=120) == 0
     assert start("--resume", "--steps", 4, given=False).wait(timeout=120) == 0

@@ -140,6 +140,7 @@ def test_the_reward_decides_what_is_right(given, tmp_path, monkeypatch, capsys):
     assert [row["right"] for row in rows] == [8 - RIGHT[row["answer"]] for row in rows]
     rewards.write_text("def reward(text, problem):\n    return 1\n\n\ndef other(text, problem):\n    return 1 / 0\n")
     assert f"was begun with reward {rewards}:reward, not {rewards}:other" in says(f"{rewards}:other")
+    assert "was begun with reward_digest" in (said := says(f"{rewards}:reward")) and "same flags and files" in said
     (tmp_path / "kept.config.json").unlink()
     (tmp_path / "kept.estimates.jsonl").unlink()
     (tmp_path / "kept.jsonl").unlink()

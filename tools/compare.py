@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+import checkpoint
 import metrics
 
 
@@ -57,6 +58,14 @@ def comparison_table(found: dict[str, tuple[float | None, ...]]) -> str:
     return "\n".join(lines)
 
 
+def made_with(path: Path, rows: list[dict]) -> dict:
+    """What responses were made with, as far as it is known, but for the model, its problems, and the seed."""
+    kept = (path.parent if path.name == "responses.jsonl" else path) / "config.json"
+    known = {"n": 1 + max(row["sample"] for row in rows)} | (rows[0].get("sampling") or {})
+    known |= checkpoint.begun(kept) if kept.is_file() else {}
+    return {name: value for name, value in known.items() if name not in ("model", "weights", "data", "seed")}
+
+
 def compare_kept(path_a: str, path_b: str) -> str:
     """Two evaluations, set by set, on the problems that both hold."""
 
@@ -64,7 +73,13 @@ def compare_kept(path_a: str, path_b: str) -> str:
         return row["question"], row["answer"]
 
     rows_a, rows_b = metrics.read(path_a), metrics.read(path_b)
+    if not rows_a or not rows_b:
+        raise ValueError(f"{path_b if rows_a else path_a} holds no responses yet")
     told = [f"A: {path_a}\nB: {path_b}"]
+    a, b = made_with(Path(path_a), rows_a), made_with(Path(path_b), rows_b)
+    others = [(name, *config.told_apart(a[name], b[name])) for name in a if a[name] != b.get(name, a[name])]
+    if others := "; ".join(f"{name}: {one} and {two}" for name, one, two in others):
+        told[0] += f"\nbeside the model they differ in {others}"
     for name in dict.fromkeys(row["data"] for row in rows_a):
         rows = [[row for row in rows if row["data"] == name] for rows in (rows_a, rows_b)]
         keys_a, keys_b = ({*map(key, one)} for one in rows)

@@ -156,6 +156,7 @@ def filtered(given: dict):
     how = {"prompting": settings.prompting, "reward": reward, "name": s.data, "constructs": False}
     actor = Actor(model, tokenizer, problems, sampling, seed=s.seed, engine=Sampler, **how)
     made_with = config.flat(settings) | {"weights": policy.fingerprint(model)}
+    made_with |= {"reward_digest": checkpoint.code_digest(s.reward)}
     moved = {*config.free(Filter), "model", "data", "out"}  # the model is known by its weights, a problem by its text,
     moved |= {"drop_long_prompts"}  # and which ones are estimated changes no estimate
 
