@@ -273,8 +273,8 @@ class Measuring:
     """what to measure, on what, and how to sample (eval.py)"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
-    data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), hub ids "
-        "(owner/name:split), NAME=PATH", nargs="+")
+    data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), files of "
+        "the hub (owner/name/FILE@REVISION), NAME=FILE", nargs="+")
     n: int = flag(16, "responses a problem", most=MANY)
     reward: str | None = reward_flag()
     temperature: float | None = flag(None, f"0 takes the likeliest token {GENERATION} 1)", zero=True)
