@@ -225,8 +225,8 @@ def _table_rows(content: bytes, shown: str, apart: str) -> Iterator[tuple[str, d
                 columns = [name.strip() for name in cells]
                 _unique((name, None) for name in columns if name)
                 if columns and not any(name.lower() in QUESTION_FIELDS for name in columns):
-                    wanted = f"the first line must name the columns, {apart!r} between them"
-                    raise ValueError(f"{wanted}, {QUESTION_FIELDS[0]} and answer, say; it is {apart.join(cells)!r:.80}")
+                    wanted = f"the first line must name the columns, as in 'problem{apart}answer'"
+                    raise ValueError(f"{wanted}; it is {apart.join(cells)!r:.80}")
             elif len(cells) > len(columns):
                 raise ValueError(f"{len(cells)} fields in {len(columns)} columns: a field with {apart!r} needs quotes")
             elif cells:
@@ -263,8 +263,10 @@ def _problem(row, whole: bool) -> Problem:
     question = next((held[name] for name in QUESTION_FIELDS if name in held), None)
     if isinstance(question, list):  # of messages
         turns = [turn if isinstance(turn, dict) else {} for turn in question]
-        if [turn.get("role") for turn in turns] not in (["user"], ["system", "user"]):
-            raise ValueError("a prompt of messages must be one of the user, behind one of the system or none")
+        roles = [str(turn.get("role")) for turn in turns]
+        if roles not in (["user"], ["system", "user"]):
+            wanted = "a prompt may be one message of the user, or one of the system and one of the user"
+            raise ValueError(f"{wanted}; this has {', '.join(roles) or 'none'}")
         texts = [turn.get("content") for turn in turns]
         said = all(isinstance(text, str) for text in texts) and texts[-1].strip()
         question = "\n\n".join(text.strip() for text in texts) if said else None
@@ -352,7 +354,7 @@ def prompts_of(problems: list[Problem], tokenizer, templates: Templates, **chat)
 
 def _bar(of: Iterable, what: str, unit: str, total: int | None = None) -> tqdm:
     """What goes through `of`, with a progress bar where that takes long."""
-    return tqdm(of, what, total, unit=unit, delay=3, leave=False, disable=not _first())
+    return tqdm(of, what, total, unit=unit, unit_scale=True, delay=3, leave=False, disable=not _first())
 
 
 def _first() -> bool:
