@@ -64,9 +64,15 @@ def layer_bytes(model_config, layer, row: int, c: int, window: int | None = None
     inner = any("q_norm" in name for name in weights) * (4 + c) * (queries + keys)
     masked, unfused = bool(window and row >= window), model_config._attn_implementation == "eager"
     attention = 2 * (queries + (queries if masked else keys)) + (masked + 3 * heads * unfused) * row
+    if latent := _given(model_config, "kv_lora_rank", 0):  # DeepSeek's
+        inner = (4 + 2 * c) * (latent + _given(model_config, "q_lora_rank", 0))
+        attention = heads * (3 * model_config.qk_head_dim + 2 * model_config.v_head_dim)
     if any("experts" in name for name in weights):
         count = model_config.num_experts_per_tok
-        wide = count * _given(model_config, "moe_intermediate_size", wide) + count * hidden / 2
+        wide = (count + _given(model_config, "n_shared_experts", 0)) * _given(
+            model_config, "moe_intermediate_size", wide
+        )
+        wide += count * hidden / 2
     return norms * (4 + 2 * c) * hidden + inner + c * (attention + 4 * wide)
 
 
@@ -157,7 +163,7 @@ class Plan:
 
     def advice(self) -> str:
         """What makes it fit, as the end of a sentence: the gentlest flags that do, and the least number of GPUs."""
-        o, fewer, found = self.settings.optimiser, math.ceil(self.longest / 1024) * 1024, []
+        o, fewer = self.settings.optimiser, math.ceil(self.longest / 1024) * 1024
         less = {"micro_batch_tokens": fewer} if fewer < o.micro_batch_tokens else {}
         small = {} if o.gradient_checkpointing else {"gradient_checkpointing": True}
         adapters = {} if o.lora else {"lora": 32}

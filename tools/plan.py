@@ -41,9 +41,10 @@ def main():
     with config.bad_input():
         settings = config.settle(Planning, given)
         machine, described = settings.machine, policy.load_config(settings.machine.model)
-        context = getattr(described, "max_position_embeddings", None)
-        if context and machine.prompt_tokens + settings.sampling.max_new_tokens > context:
-            raise ValueError(f"a prompt and its response take more than the {context} tokens of the model's context")
+        context, most = getattr(described, "max_position_embeddings", None), settings.sampling.max_new_tokens
+        if context and machine.prompt_tokens + most > context:
+            held = f"the model's context holds {context} tokens"
+            raise ValueError(f"{held}: lower --prompt-tokens and --max-new-tokens, {machine.prompt_tokens} and {most}")
         plan = Plan(described, settings, machine.gpus, machine.memory * GIB, machine.prompt_tokens)
     print(*plan.lines(), sep="\n")
     one, other = (plan.changed(gradient_checkpointing=on).update["activations"] / GIB for on in (True, False))
