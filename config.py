@@ -130,7 +130,7 @@ class Task:
     """what to train, on what, where to"""
 
     model: str = flag("toy", "toy (its cold start is made by the first run), a model folder, or a hub id")
-    data: str = flag("toy", "toy, a file, or a set of the hub: data.py tells all names and formats")
+    data: str = flag("toy", "toy, a file, a short name, or owner/name/FILE of the hub: see data.py")
     eval_data: str | None = flag(None, "problems to measure on before and after; the toy has held-out ones of its own",
         metavar="DATA")
     reward: str | None = reward_flag()
