@@ -569,7 +569,7 @@ def cold_start(given: dict):
     parallel.first(unfinished)
     if settings.sampling.k < 2:
         raise ValueError("--k 1: no query has a right and a wrong response then")
-    problems = problems_of(s.data)
+    problems = problems_of(s.data, reward=s.reward)
     if s.demonstrations:
         in_rounds(settings, problems, folder)
     else:

@@ -131,7 +131,7 @@ class Task:
     """what to train, on what, where to"""
 
     model: str = flag("toy", "toy (its cold start is made by the first run), a model folder, or a hub id")
-    data: str = flag("toy", "toy, a file, or a set of the hub: data.py tells all names and formats")
+    data: str = flag("toy", "toy, a file, a short name, or owner/name/FILE of the hub: see data.py")
     eval_data: str | None = flag(None, "problems to measure on before and after; the toy has held-out ones of its own",
         metavar="DATA")
     reward: str | None = reward_flag()
@@ -275,8 +275,8 @@ class Measuring:
     """what to measure, on what, and how to sample (eval.py)"""
 
     model: str = flag(MISSING, "a model folder, a hub id, or toy (its cold start)")
-    data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), hub ids "
-        "(owner/name:split), NAME=PATH", nargs="+")
+    data: tuple[str, ...] = flag(MISSING, "problem sets: toy, files, short names (data.py), files of "
+        "the hub (owner/name/FILE@REVISION), NAME=FILE", nargs="+")
     n: int = flag(16, "responses a problem", most=MANY)
     reward: str | None = reward_flag()
     temperature: float | None = flag(None, f"0 takes the likeliest token {GENERATION} 1)", zero=True)

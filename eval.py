@@ -55,7 +55,7 @@ class Evaluation:
         s, _, prompting = config.settle(config.Evaluation, prompted_as_made(given, path), otherwise)
         self.settings = s
         self.reward, self.reward_digest = load_reward(s.reward), checkpoint.code_digest(s.reward)
-        self.sets = {data.label(name): problems_of(name, held_out=True) for name in s.data}
+        self.sets = {data.label(name): problems_of(name, True, s.reward) for name in s.data}
         if len(self.sets) < len(s.data):
             raise ValueError("two of the sets have the same name: tell them apart with NAME=PATH")
         self.templates, self.chat = prompting_of(self.tokenizer, prompting)

@@ -221,9 +221,10 @@ def evaluate(
     ]
 
 
-def problems_of(name: str, held_out: bool = False) -> list[Problem]:
-    """The problems of a set; of the toy those to train on, or those held out."""
-    return toy.problems()[held_out] if name == "toy" else data.load(name)
+def problems_of(name: str, held_out: bool = False, reward: str | None = None) -> list[Problem]:
+    """The problems of a set; of the toy those to train on, or those held out. For a `reward` of the user's, with their
+    rows."""
+    return toy.problems()[held_out] if name == "toy" else data.load(name, whole=reward is not None)
 
 
 # ------------------------------------------------------------------------------------------------------------ prompting

@@ -382,9 +382,9 @@ def set_up(given: dict) -> tuple[Trainer, Run, list[data.Problem], int]:
     given = config.take_over(config.Training, given, run.settings, run.folder)
     nothing_forgotten(given)
     name, set_name = given.get("model", "toy"), given.get("data", "toy")
-    problems = problems_of(set_name)
+    problems = problems_of(set_name, reward=given.get("reward"))
     measured = given.get("eval_data") or ("toy" if set_name == "toy" else None)
-    held_out = problems_of(measured, held_out=True) if measured else []
+    held_out = problems_of(measured, True, given.get("reward")) if measured else []
     policy.trust(given.get(config.TRUST, False))
     given = prompted_as_made(given, toy.folder(name))
     tokenizer = toy.tokenizer() if name == "toy" else policy.load_tokenizer(name)

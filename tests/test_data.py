@@ -11,16 +11,11 @@ from tiny import make_tokenizer
 from tokenizers import processors
 
 import data
-from data import Problem, choose_files, hub_address, load, prompt_ids, split_of, unwrap
+from data import Problem, load, prompt_ids, unwrap
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 GSM8K = "She sold 1,200 - 8 = <<1200-8=1192>>1192.\n#### 1,192"
-MESSAGES = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "1+1?"},
-    {"role": "assistant", "content": "2"},
-    {"role": "user", "content": "And 2+2?"},
-]
+MESSAGES = [{"role": "system", "content": "Be brief. "}, {"role": "user", "content": "1+1?"}]
 ROWS = {  # as the sets of the hub have them
     "HuggingFaceH4/aime_2024": ({"id": 60, "problem": "Q", "solution": "So \\boxed{9}", "answer": "204"}, "204"),
     "Maxwell-Jia/AIME_2024": ({"ID": "I-1", "Problem": "Q", "Solution": "...", "Answer": 73}, "73"),
@@ -49,7 +44,7 @@ def write(path, text):
 @pytest.mark.parametrize("source", ROWS)
 def test_fields_of_the_sets_in_use(source, tmp_path):
     row, answer = ROWS[source]
-    expected = [Problem("And 2+2?" if "Byted" in source else "Q", answer)]
+    expected = [Problem("Be brief.\n\n1+1?" if "Byted" in source else "Q", answer)]
     text = json.dumps(row)
     assert load(write(tmp_path / "a.jsonl", text + "\n\n")) == expected
     assert load(write(tmp_path / "a.json", f"\ufeff [\n{text}\n]")) == expected
@@ -65,7 +60,7 @@ def test_parquet(source, tmp_path):
     from pyarrow import parquet
 
     row, answer = ROWS[source]
-    question = "And 2+2?" if "Byted" in source else "Q"
+    question = "Be brief.\n\n1+1?" if "Byted" in source else "Q"
     parquet.write_table(pyarrow.Table.from_pylist([row, row | {"junk": b"\xff"}]), tmp_path / "a.parquet")
     assert load(str(tmp_path / "a.parquet")) == [Problem(question, answer)] * 2
 
@@ -98,8 +93,33 @@ def test_csv(tmp_path):
     assert load(str(tmp_path / "a.csv")) == load(str(tmp_path / "a.csv.gz")) == expected
     with pytest.raises(ValueError, match=r"a\.csv, line 4: the field answer is missing"):
         load(write(tmp_path / "a.csv", "Question,Answer\n1,1\n\n2\n"))
+    mac = load(write(tmp_path / "a.csv", "Question,Answer,\rQ,1\r"))  # as Excel once wrote it
+    assert mac == load(write(tmp_path / "a.csv", 'Question, Answer\nQ, "1"\n')) == [Problem("Q", "1")]
+    (tmp_path / "a.csv").write_bytes(b"Question,Answer\nQ,1\n\xe9,2\n")
+    with pytest.raises(ValueError, match=r"a\.csv, line 3: 'utf-8' codec can't decode byte 0xe9"):
+        load(str(tmp_path / "a.csv"))
     with pytest.raises(ValueError, match=r"a\.csv, line \d+: field larger"):
         load(write(tmp_path / "a.csv", "Question,Answer\n" + "1" * 200_000 + ",1\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "problem,answer\nQ,1\nWhat is 1,000 + 1?,1001\n", "line 3: 3 fields in 2 columns"),
+        ("a.tsv", "problem\tanswer\n1,000 + 1?\t1\t2\n", "line 2: 3 fields in 2 columns"),
+        ("a.csv", "problem,answer,Answer\nQ,1,2\n", "line 2: the field answer is named twice"),
+        ("a.csv", "problem,answer,answer\nQ,1,2\n", "line 1: the field answer is named twice"),
+        (
+            "a.csv",
+            "problem;answer\nQ;1\n",
+            "line 1: the first line must name the columns, as in 'problem,answer'; it is 'problem;answer'",
+        ),
+        ("a.csv", "What is 1 + 1?,2\n", "line 1: .*; it is 'What is 1 \\+ 1\\?,2'"),
+    ],
+)
+def test_tables_that_would_be_misread(tmp_path, name, text, said):
+    with pytest.raises(ValueError, match=rf"{name}, {said}"):
+        load(write(tmp_path / name, text))
 
 
 def test_a_bad_row_is_named(tmp_path):
@@ -111,7 +131,10 @@ def test_a_bad_row_is_named(tmp_path):
         (good + '{"problem": "Q", "answer": true}', "line 2: the field answer is missing"),
         (good + '{"problem": "Q", "answer": NaN}', "line 2: the field answer is missing"),
         (good + '{"problem": "Q", "answer": "\\\\boxed{ }"}', "line 2: the field answer holds an empty"),
-        (good + '{"prompt": [{"role": "system", "content": "Q"}], "answer": "1"}', "line 2: the field problem/quest"),
+        (good + '{"prompt": [{"role": "user", "content": " "}], "answer": "1"}', "line 2: the field problem/question"),
+        (good + json.dumps({"prompt": [{"role": "user", "content": [1]}], "answer": "1"}), "line 2: the field problem"),
+        (good + '{"problem": "Q", "answer": "1", "answer": "2"}', "line 2: the field answer is named twice"),
+        (good + '{"problem": "Q", "Answer": "1", "answer": "2"}', "line 2: the field answer is named twice"),
         (good + json.dumps({"problem": "Q", "solution": "Because " * 20}), "line 2: there is no answer, and the solu"),
         (good + '{"problem": "Q", "answer": ' + "1" * 5000 + "}", "line 2: Exceeds"),
         (good + "[" * 100_000, "line 2: "),
@@ -130,11 +153,44 @@ def test_a_long_integer(tmp_path):
     assert load(write(tmp_path / "a.jsonl", '{"problem": "Q", "answer": 1' + 400 * "0" + "}"))[0].answer == str(10**400)
 
 
-def test_gzip_is_bounded_and_torn_files_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_BYTES", 10**5)
-    (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"\n" * 10**7))
-    with pytest.raises(ValueError, match="unfolds to more than"):
-        load(str(tmp_path / "bomb.gz"))
+@pytest.mark.parametrize("roles", [["system"], ["user", "assistant"], ["user", "assistant", "user"], ["user"] * 2, []])
+def test_of_messages_one_is_of_the_user(tmp_path, roles):
+    row = {"prompt": [{"role": role, "content": "1+1?"} for role in roles], "answer": "2"}
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: a prompt may be one message of the user, or"):
+        load(write(tmp_path / "a.jsonl", json.dumps(row)))
+
+
+def test_a_problem_knows_its_row_where_that_is_asked_for(tmp_path):
+    """And what it knows counts in the digest; a reward sees it (tests/test_train.py)."""
+    rows = [{"Problem": "Q", "answer": 2, "tests": ["f(1) == 2"]}, {"Problem": "Q", "answer": 2, "tests": None}]
+    one, other = (write(tmp_path / f"{i}.jsonl", json.dumps(row)) for i, row in enumerate(rows))
+    assert [load(one, whole=True)[0].row, load(other, whole=True)[0].row] == rows
+    assert load(one) == load(other) == [Problem("Q", "2")] and load(one)[0].row == {}
+    assert data.digest(load(one)) == data.digest(load(other)) == data.digest([Problem("Q", "2")]) == "7149beee12d5c2d4"
+    assert len({data.digest(load(name, whole)) for name in (one, other) for whole in (False, True)}) == 3
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [problem.row for problem in load(str(tmp_path / "a.parquet"), whole=True)] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning", "said"),
+    [
+        ("a.xlsx", b"PK\x03\x04", "a.xlsx is an .xlsx or .zip file: save the table as CSV"),
+        ("a.jsonl.bz2", b"BZh91AY", "a.jsonl.bz2 is compressed by bzip2: unpack it"),
+        ("data-00000-of-00001.arrow", b"\xff" * 4, "arrow is an Arrow file, as save_to_disk"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1", "a.parquet is a Git LFS pointer"),
+    ],
+)
+def test_files_of_other_kinds(tmp_path, name, beginning, said):
+    (tmp_path / name).write_bytes(beginning + b"\x00\xff")
+    with pytest.raises(ValueError, match=said):
+        load(str(tmp_path / name))
+
+
+def test_torn_files_are_named(tmp_path):
     (tmp_path / "torn.gz").write_bytes(gzip.compress(b'{"problem": "Q", "answer": "2"}')[:-9])
     with pytest.raises(ValueError, match="broken gzip"):
         load(str(tmp_path / "torn.gz"))
@@ -172,11 +228,6 @@ def test_names(tmp_path, monkeypatch):
     write(tmp_path / "a=b.jsonl", '{"problem": "Q", "answer": "1"}')
     assert load("aime24=a=b.jsonl") == load("a=b.jsonl") == [Problem("Q", "1")]
     assert data.label("aime24=a=b.jsonl") == "aime24" and data.label("a=b.jsonl") == "a=b.jsonl"
-    assert hub_address("aime24") == ("HuggingFaceH4/aime_2024", "", "train", None)
-    assert hub_address("gsm8k:train@v1") == ("openai/gsm8k", "main", "train", "v1")
-    assert hub_address("o/n/en/x.jsonl:cot@refs/pr/1") == ("o/n", "en/x.jsonl", "cot", "refs/pr/1")
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "data-00000-of-00001.arrow").touch()
     (tmp_path / "folder").mkdir()
     for name, said in [
         ("absent.jsonl", "there is no data file 'absent.jsonl'"),
@@ -184,9 +235,10 @@ def test_names(tmp_path, monkeypatch):
         ("aime24=absent/file", "there is no data file 'absent/file'"),
         ("aime23", "one of aime24, aime25"),
         ("./owner/name", "there is no data file"),
-        ("saved", "saved was written by save_to_disk"),
-        ("folder", "is a folder"),
-        ("owner/name:test", "could not be read from the hub: "),
+        ("folder", "folder is a folder: name the data file in it"),
+        ("owner/name:test", "a file of the hub (owner/name/FILE or owner/name/FILE@REVISION)"),
+        ("gsm8k:train", "there is no data file 'gsm8k:train'"),
+        ("owner/name/test.jsonl", "could not be read from the hub: "),
         ("owner/na me", "could not be read from the hub: "),
     ]:
         with pytest.raises(ValueError) as refused:
@@ -194,62 +246,47 @@ def test_names(tmp_path, monkeypatch):
         assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
-LISTINGS = [  # files of the hub's sets; address; what is read
-    (["README.md", "data/train-00000-of-00001.parquet"], "", "train", ["data/train-00000-of-00001.parquet"]),
-    (["README.md", "aime_2024_problems.parquet"], "", "", ["aime_2024_problems.parquet"]),
-    (["data/aime-2024.parquet"], "", "train", ["data/aime-2024.parquet"]),
-    (["test.jsonl", "eval.yaml"], "", "", ["test.jsonl"]),
-    (["aime2025-I.jsonl", "aime2025-II.jsonl"], "aime2025-II.jsonl", "", ["aime2025-II.jsonl"]),
-    (["aime2025-I.jsonl", "aime2025-II.jsonl"], "", "", "name one of its files, as in owner/name/aime2025-I.jsonl"),
-    (["main/test-00000-of-00001.parquet", "main/train-00000-of-00001.parquet"], "main", "",
-     "name its split, as in :test"),
-    (["main/test-0-of-1.parquet", "socratic/test-0-of-1.parquet"], "", "test", "name one of its folders"),
-    (["main/test-0-of-1.parquet", "socratic/test-0-of-1.parquet"], "main", "test", ["main/test-0-of-1.parquet"]),
-    (["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet", "data/tir-00000-of-00001.parquet"], "",
-     "cot", ["data/cot-00000-of-00002.parquet", "data/cot-00001-of-00002.parquet"]),
-    (["x.csv", "x.csv.gz", "x.jsonl.gz"], "", "", ["x.jsonl.gz"]),
-    (["data/train-00001-of-00002.parquet"], "", "", "only 1 of its 2 files"),
-    (["train-00001-of-00002.jsonl"], "train-00001-of-00002.jsonl", "", ["train-00001-of-00002.jsonl"]),
-    (["best-of-n.jsonl"], "", "", ["best-of-n.jsonl"]),
-    (["x.csv", "dataset_infos.json"], "", "", ["x.csv"]),
-    (["x.bin"], "", "", "it holds no data files, but x.bin"),
-    (["train.jsonl"], "", "test", "it holds no test files"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("files", "inside", "split", "chosen"), LISTINGS)
-def test_which_files_of_a_hub_set_are_read(files, inside, split, chosen):
-    if isinstance(chosen, list):
-        assert choose_files(files, inside, split) == chosen
-    else:
-        with pytest.raises(ValueError, match=chosen):
-            choose_files(files, inside, split)
-    assert split_of("data/tir-00003-of-00144.parquet") == "tir" and split_of("testing.jsonl") == "train"
-
-
-def test_hub_sets_are_read_offline_once_they_were_fetched(tmp_path, monkeypatch):
+def test_hub_files_are_read_offline_once_they_were_fetched(tmp_path, monkeypatch):
     """The hub library itself, on its cache of an earlier session; conftest.py keeps it off the network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    kept, revision = tmp_path / "datasets--math-ai--aime25", "0" * 40
-    (kept / "refs").mkdir(parents=True)
-    (kept / "refs" / "main").write_text(revision)
-    (kept / "snapshots" / revision).mkdir(parents=True)
-    write(kept / "snapshots" / revision / "test.jsonl", '{"problem": "Q", "answer": "70"}\n{"problem": "R"}')
+
+    def keep(repo, file, text):
+        kept, revision = tmp_path / f"datasets--{repo.replace('/', '--')}", "0" * 40
+        (kept / "refs").mkdir(parents=True, exist_ok=True)
+        (kept / "refs" / "main").write_text(revision)
+        (kept / "snapshots" / revision / file).parent.mkdir(parents=True, exist_ok=True)
+        write(kept / "snapshots" / revision / file, text)
+
+    keep("math-ai/aime25", "test.jsonl", '{"problem": "Q", "answer": "70"}\n{"problem": "R"}')
     with pytest.raises(ValueError, match=r"^math-ai/aime25/test\.jsonl, line 2: the field answer"):
         load("aime25")
-    write(kept / "snapshots" / revision / "test.jsonl", '{"problem": "Q", "answer": "70", "id": "0"}')
-    for name in ("aime25", "math-ai/aime25", "math-ai/aime25/test.jsonl", "math-ai/aime25:test@main"):
+    keep("math-ai/aime25", "test.jsonl", '{"problem": "Q", "answer": "70", "id": "0"}')
+    for name in ("aime25", "aime25@main", "math-ai/aime25/test.jsonl", "math-ai/aime25/test.jsonl@main"):
         assert load(name) == [Problem("Q", "70")]
-    with pytest.raises(ValueError, match="could not be read from the hub"):
-        load("math-ai/aime25:test@other")
+    for name in ("math-ai/aime25/test.jsonl@other", "math-ai/aime25/train.jsonl", "math-ai/aime25"):
+        with pytest.raises(ValueError, match=f"there is no file '{name}', and it could not be read from the hub: "):
+            load(name)
+    for part in (1, 0):
+        keep("o/n", f"en/train-0000{part}-of-00002.jsonl", f'{{"problem": "Q", "answer": "{part}"}}')
+    assert load("o/n/en/train-*.jsonl@main") == [Problem("Q", "0"), Problem("Q", "1")]
+    with pytest.raises(ValueError, match=r"o/n/en/test-\*\.jsonl holds no problems"):
+        load("o/n/en/test-*.jsonl")
 
 
-def test_hub_sets_are_listed_and_fetched(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["README.md", "x.json"], None),
+        (["b.csv", "a.jsonl"], "name a file, as in o/n/FILE; it has b.csv, a.jsonl"),
+        (["x.bin"], "none that can be read"),
+    ],
+)
+def test_of_a_hub_set_the_user_names_a_file(tmp_path, monkeypatch, files, said):
     asked = []
 
     def listing(self, repo, **where):
         asked.append((repo, where["revision"], where["repo_type"]))
-        return ["README.md", "deepscaler.json"]
+        return files
 
     def fetch(repo, file, **where):
         asked.append((repo, file, where["revision"], where["repo_type"]))
@@ -257,9 +294,26 @@ def test_hub_sets_are_listed_and_fetched(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", listing)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-    assert load("deepscaler@abc") == [Problem("Q", "1")]
-    repo = "agentica-org/DeepScaleR-Preview-Dataset"
-    assert asked == [(repo, "abc", "dataset"), (repo, "deepscaler.json", "abc", "dataset")]
+    if said:
+        with pytest.raises(ValueError, match=said):
+            load("o/n@abc")
+    else:
+        assert load("o/n@abc") == [Problem("Q", "1")]
+        assert asked == [("o/n", "abc", "dataset"), ("o/n", "x.json", "abc", "dataset")]
+
+
+@pytest.mark.parametrize("name", data.SETS)
+def test_short_names_are_files_of_the_hub(name, tmp_path, monkeypatch):
+    """Which file each is, as the public pages list them, at which revision."""
+    asked = []
+
+    def fetch(repo, file, **where):
+        asked.append((f"{repo}/{file}", where["revision"]))
+        return write(tmp_path / "blob", '{"problem": "Q", "answer": "1"}')
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    assert load(name) == load(f"{name}@v1") == [Problem("Q", "1")]
+    assert asked == [(data.SETS[name], None), (data.SETS[name], "v1")]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the data sets are not beside the repository")

@@ -374,11 +374,12 @@ def test_a_forgotten_flag_is_refused_before_the_toy_stands_in(tmp_path, real_pat
 
 
 def test_the_reward_is_a_file_of_the_user_s(real_path, tmp_path, monkeypatch, capsys):
-    """It decides what is right, in training and in evaluation; where it fails, file and line are told."""
+    """It decides what is right, in training and in evaluation, and sees the row of the file that a problem comes from;
+    where it fails, file and line are told."""
     rewards = tmp_path / "rewards.py"
     rewards.write_text(
         "from verifier import verify\n\n\n"
-        "def contrary(text, problem):\n    return 0.5 * (not verify(text, problem.answer))\n\n\n"
+        "def contrary(text, problem):\n    return 0.5 * (not verify(text, str(problem.row['answer'])))\n\n\n"
         "def broken(text, problem):\n    return len(text) / 0\n\n\n"
         "def endless(text, problem):\n    return float('inf')\n"
     )

@@ -1,4 +1,4 @@
-"""What training takes of memory, from a model's config alone: counted on the meta device, where tensors have no bytes.
+"""What training takes of memory, from a model's config alone, by formulas that are right to 25 %.
 
 P parameters, of which the largest decoder layer has L, and R are in no layer, H of them the output layer's; n processes
 share the weights, a GPU each; c bytes a number in compute precision (2 on a GPU, 4 on a CPU). For full training, and
@@ -9,24 +9,20 @@ with LoRA (lora.py) with its A adapter parameters:
     gradients        4 P / n                         4 A / n                while an update runs
     reference        4 P / n                         0                      of --kl; with LoRA the base itself
     sampler's copy   c P                             c (P + A)              none for one process on a CPU
-    gathered         c (R + H) + (3 c + 4) L         c R + 3 c L            FSDP2: see `gathered_bytes`
+    gathered         c (R + H) + (3 c + 4) L         c R + 3 c L            beside the shards, in a backward
     cache            a position * PAGE * pages, and a page                  sampler.py; on a CPU rows in one piece
-    activations      what a forward of the layers saves for its backward, counted; with gradient checkpointing the
-                     inputs of all layers, and all that one of them saves
+    activations      `layer_bytes` a token and layer; with gradient checkpointing of one layer, and the others' inputs
     logits           TABLES of one chunk, float32                           policy.py
     optimiser step   gradients, and the square root of the second moment
 
 Left out is what is small: prompts in prefill, the sampler's own logits, CUDA's context, fragments. So a GPU is called
-full at USABLE of its memory, and the sampler takes SHARE of what it finds free. tests/test_memory.py counts bytes: the
-numbers of the weights and the cache are exact, those of activations and of what is gathered within a tenth, on CPUs.
+full at USABLE of its memory, and the sampler takes SHARE of what it finds free. tests/test_memory.py counts bytes.
 """
 
-import contextlib
 import math
 from dataclasses import replace
 
 import torch
-from transformers import AttentionInterface
 
 import lora
 import policy
@@ -38,103 +34,65 @@ GIB = 2**30
 TABLES = 8  # of a chunk's logits that are alive at once in its backward
 
 
-def position_bytes(model_config, itemsize: int) -> int:
+def _given(model_config, name: str, otherwise):
+    return getattr(model_config, name, None) or otherwise
+
+
+def _count(tensors) -> int:
+    return sum(tensor.numel() for tensor in tensors)
+
+
+def position_bytes(model_config, c: int) -> int:
     """What the sampler's cache takes for a position of a row: keys and values of every layer."""
-    heads, of = model_config.num_attention_heads, lambda name, otherwise: getattr(model_config, name, None) or otherwise
-    if of("kv_lora_rank", 0):  # DeepSeek's attention keeps what keys and values are made of
-        numbers = model_config.kv_lora_rank + model_config.qk_rope_head_dim
-    else:
-        numbers = 2 * of("num_key_value_heads", heads) * of("head_dim", model_config.hidden_size // heads)
-    return model_config.num_hidden_layers * numbers * itemsize
+    heads = model_config.num_attention_heads
+    size = _given(model_config, "head_dim", model_config.hidden_size // heads)
+    numbers = 2 * _given(model_config, "num_key_value_heads", heads) * size
+    if latent := _given(model_config, "kv_lora_rank", 0):  # DeepSeek's attention keeps what keys and values are made of
+        numbers = latent + model_config.qk_rope_head_dim
+    return model_config.num_hidden_layers * numbers * c
 
 
-class _Attention(torch.autograd.Function):
-    """Fused attention, as far as what it saves is concerned: queries, keys, values, output and a number a query. If it
-    has a mask, which is made once for all layers, also the mask in numbers; then keys and values are those of every
-    head."""
-
-    @staticmethod
-    def forward(ctx, query_BHTD, key_BKTD, value_BKTD, mask_B1TT):
-        B, H, T, _ = query_BHTD.shape
-        if mask_B1TT is not None:
-            key_BKTD, value_BKTD = (x.repeat_interleave(H // x.shape[1], 1) for x in (key_BKTD, value_BKTD))
-            mask_B1TT = mask_B1TT, mask_B1TT.to(query_BHTD.dtype)
-        out_BHTD = query_BHTD.new_empty(B, T, H, value_BKTD.shape[-1]).transpose(1, 2)
-        numbers_BHT = query_BHTD.new_empty(B, H, T).float()
-        ctx.save_for_backward(query_BHTD, key_BKTD, value_BKTD, out_BHTD, numbers_BHT, *(mask_B1TT or ()))
-        return out_BHTD
-
-
-def saved(model, tokens: int) -> tuple[list[int], int]:
-    """What a forward of one row of `tokens` tokens saves for its backward, without weights: the bytes of each decoder
-    layer, and of the rest. On the meta device `_Attention` stands for scaled dot products (sdpa)."""
-    layers, place, found, seen, masks = policy.decoder_layers(model), [-1], {}, set(), {}
-    weights = {p.untyped_storage()._cdata for p in model.parameters()}
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        if storage._cdata not in seen | weights:
-            seen.add(storage._cdata)
-            found.setdefault(place[0], []).append(storage)  # kept, so that no other gets its address
-        return tensor
-
-    with contextlib.ExitStack() as stack:
-        for i, layer in enumerate(layers):
-            for hook in (
-                layer.register_forward_pre_hook(lambda *_, i=i: place.__setitem__(0, i)),
-                layer.register_forward_hook(lambda *_: place.__setitem__(0, -1)),
-            ):
-                stack.callback(hook.remove)
-        if model.device.type == "meta" and model.config._attn_implementation == "sdpa":
-            AttentionInterface.register("counted", lambda module, *given, **_: (_fused(*given[:4]), None))
-            masks = {"attention_mask": _masks(model.config, tokens)}
-            model.config._attn_implementation = "counted"
-            stack.callback(setattr, model.config, "_attn_implementation", "sdpa")
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor))
-        ids_BT = torch.zeros(1, tokens, dtype=torch.long, device=model.device)
-        kept = model.base_model(input_ids=ids_BT, use_cache=False, **masks).last_hidden_state  # noqa: F841
-        sizes = {i: sum(storage.nbytes() for storage in some) for i, some in found.items()}
-    return [sizes.get(i, 0) for i in range(len(layers))], sizes.get(-1, 0)
+def layer_bytes(model_config, layer, row: int, c: int, window: int | None = None) -> float:
+    """What a decoder layer saves for its backward, for a token of a row of `row` tokens: inputs of norms in float32,
+    normalised, and weighted; queries, keys, values and what they give; four times the MLP's width. Rows beyond its
+    `window` need a mask, and keys and values of every head; attention that is not fused has tables of scores."""
+    heads, hidden, wide = model_config.num_attention_heads, model_config.hidden_size, model_config.intermediate_size
+    weights = dict(layer.named_parameters())
+    queries = heads * _given(model_config, "head_dim", hidden // heads)
+    keys = queries * _given(model_config, "num_key_value_heads", heads) / heads
+    norms = sum("norm" in name and p.shape == (hidden,) for name, p in weights.items())
+    inner = any("q_norm" in name for name in weights) * (4 + c) * (queries + keys)
+    masked, unfused = bool(window and row >= window), model_config._attn_implementation == "eager"
+    attention = 2 * (queries + (queries if masked else keys)) + (masked + 3 * heads * unfused) * row
+    if latent := _given(model_config, "kv_lora_rank", 0):  # DeepSeek's
+        inner = (4 + 2 * c) * (latent + _given(model_config, "q_lora_rank", 0))
+        attention = heads * (3 * model_config.qk_head_dim + 2 * model_config.v_head_dim)
+    if any("experts" in name for name in weights):
+        count = model_config.num_experts_per_tok
+        wide = (count + _given(model_config, "n_shared_experts", 0)) * _given(
+            model_config, "moe_intermediate_size", wide
+        )
+        wide += count * hidden / 2
+    return norms * (4 + 2 * c) * hidden + inner + c * (attention + 4 * wide)
 
 
-def _masks(model_config, tokens: int):
-    """The masks that a model is given (or makes) where it has a sliding window: one, or one of each kind of layer."""
-    window, kinds = max(filter(None, windows(model_config)), default=None), getattr(model_config, "layer_types", None)
-    if not window or tokens < window:
-        return None
-    mask_11TT = torch.empty(1, 1, tokens, tokens, dtype=torch.bool, device="meta")
-    return {"full_attention": None, "sliding_attention": mask_11TT} if kinds else mask_11TT
+def activation_bytes(model, tokens: int, row: int, c: int, again: bool) -> float:
+    """Of a micro-batch of `tokens` tokens, in rows of at most `row`. `again`: gradient checkpointing."""
+    each = [
+        layer_bytes(model.config, layer, row, c, window)
+        for layer, window in zip(policy.decoder_layers(model), windows(model.config))
+    ]
+    hidden = model.config.hidden_size
+    return tokens * ((4 + c) * hidden + (c * hidden * len(each) + max(each) if again else sum(each)))
 
 
-def _fused(query_BHTD, key_BKTD, value_BKTD, mask_B1TT):
-    return _Attention.apply(query_BHTD, key_BKTD, value_BKTD, mask_B1TT).transpose(1, 2)
-
-
-def activation_bytes(layers: list[int], rest: int, tokens: int, counted: int, hidden: int, again: bool) -> float:
-    """Of a micro-batch of `tokens` tokens, from what `saved` says of `counted` ones. `again`: gradient checkpointing.
-    `hidden`: the bytes of a token's hidden state."""
-    share = tokens / counted
-    return share * rest + (tokens * hidden * len(layers) + share * max(layers) if again else share * sum(layers))
-
-
-def gathered_bytes(model, itemsize: int) -> int:
+def gathered_bytes(model, c: int) -> int:
     """What a backward has beside its shards when it has most, in units of FSDP2 as policy.sharded makes them: what is
-    in no layer, with the output layer's gradient; the weights of one layer and, on their way, of the one before it; and
-    gradients of one layer, with those of the one behind it in float32, while they are summed. With adapters a forward
-    has more: of a layer the weights, and those of two as they came.
-
-    Measured by counting (tests/test_memory.py), with torch 2.13: it is how that works, and no promise of it. When a
-    micro-batch begins and ends there is more of what is in no layer, but there are neither logits nor activations."""
-
-    def trained(module) -> int:
-        return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-    layers = policy.decoder_layers(model)
-    largest = max(_count(layer.parameters()) for layer in layers)
-    rest = _count(model.parameters()) - sum(_count(layer.parameters()) for layer in layers)
-    behind = (itemsize + 4) * max(map(trained, layers))
-    head = trained(model.get_output_embeddings())
-    return itemsize * (rest + head + 2 * largest) + max(itemsize * largest, behind)
+    in no layer, with the output layer's gradient; the weights of a layer and of the one before it; gradients of a
+    layer, and of the one behind it in float32 while they are summed. Found by counting, with torch 2.13."""
+    layers = [_count(layer.parameters()) for layer in policy.decoder_layers(model)]
+    rest, head = _count(model.parameters()) - sum(layers), _count(model.get_output_embeddings().parameters())
+    return c * (rest + 3 * max(layers)) + (0 if lora.weights(model) else c * head + 4 * max(layers))
 
 
 class Plan:
@@ -144,128 +102,79 @@ class Plan:
     save takes of the `disk`, and the processes of a node of its memory (`host`)."""
 
     def __init__(self, model_config, settings, processes: int, memory: float, prompt: int, gpu: bool = True):
-        """`settings` has the parts objective, selection, sampling and optimiser of config.Training. `processes` are
-        those of a node, `memory` bytes is a GPU's, or on CPUs the node's; `prompt` tokens has the longest prompt."""
-        self.args = model_config, settings, processes, memory, prompt, gpu
-        self.settings, self.processes, self.gpu = settings, processes, gpu
-        self.usable = USABLE * memory / (1 if gpu else processes)
-        self.dtype, rank = torch.bfloat16 if gpu else torch.float32, settings.optimiser.lora
-        model = policy.skeleton(model_config, self.dtype)
+        """`settings` has the parts objective, sampling and optimiser of config.Training. `processes` are those of a
+        node, `memory` bytes is a GPU's, or on CPUs the node's; `prompt` tokens has the longest prompt."""
+        self.args, self.settings = (model_config, settings, processes, memory, prompt, gpu), settings
+        self.gpu, self.processes, self.usable = gpu, processes, USABLE * memory / (1 if gpu else processes)
+        objective, o, n = settings.objective, settings.optimiser, processes
+        dtype, copies = (torch.bfloat16, 1) if gpu else (torch.float32, (n > 1) / n)  # processes on CPUs share one
+        c, model = dtype.itemsize, policy.skeleton(model_config, dtype)
         self.parameters = self.trained = _count(model.parameters())
-        largest = max(p.numel() for p in model.parameters())
-        if rank:
-            lora.adapt(model, rank, self.dtype)
+        largest, frozen = max(p.numel() for p in model.parameters()), self.parameters if o.lora else 0
+        if o.lora:
+            lora.adapt(model, o.lora, dtype)
             self.trained = _count(lora.weights(model).values())
-            for p in lora.weights(model).values():
-                p.data = p.data.to(self.dtype)  # as FSDP does for a forward
-        self._hold()
-        self._sample(model_config, prompt)
-        self._update(model, model_config, prompt)
-        self.disk = 12 * self.trained
-        # GPUs' shards are read and written tensor by tensor.
-        self.host = 4 * largest if gpu else processes * sum(self.update.values())
-
-    def _hold(self):
-        """Weights, moments, the sampler's copy, the reference."""
-        n, c, frozen = self.processes, self.dtype.itemsize, 0 if self.trained == self.parameters else self.parameters
-        copies = (1 if self.gpu else 1 / n) if self.gpu or n > 1 else 0  # processes on CPUs share one
         self.held = {
             "weights": (c * frozen + 4 * self.trained) / n,
             "moments": 8 * self.trained / n,
             "sampler's copy": copies * c * (frozen + self.trained),
-            "reference": 4 * self.parameters / n if self.settings.objective.kl and not frozen else 0,
+            "reference": 4 * self.parameters / n if objective.kl and not frozen else 0,
         }
+        self._sample(prompt, position_bytes(model_config, c), _given(model_config, "max_position_embeddings", math.inf))
+        self.tokens = max(o.micro_batch_tokens, self.longest)  # of the largest micro-batch
+        updating = self.held | {"gradients": 4 * self.trained / n}
+        self.step = updating | {"square roots": 4 * self.trained / n}
+        self.update = updating | {
+            "gathered": gathered_bytes(model, c) if gpu or n > 1 else 0,
+            "activations": activation_bytes(model, self.tokens, self.longest, c, o.gradient_checkpointing),
+            "logits": TABLES * 4 * min(policy.chunk_of(model_config), self.tokens) * model_config.vocab_size,
+        }
+        self.peak = max(sum(self.update.values()), sum(self.step.values()))
+        least = max(self.rows.values()) / SHARE if gpu else self.sampling["cache"]  # on a GPU a single row
+        self.needed = max(sum(self.held.values()) + least, self.peak)
+        self.fits, self.disk = self.needed <= self.usable, 12 * self.trained
+        self.host = 4 * largest if gpu else n * sum(self.update.values())  # GPUs' shards are read tensor by tensor
 
-    def _sample(self, model_config, prompt: int):
+    def _sample(self, prompt: int, position: int, context: float):
         """The cache for responses and for constructions, as sampler.Sampler makes it: on a GPU the pages that its rows
         take if all are at their longest, or else those that its share of the free memory holds."""
-        s, position = self.settings.sampling, position_bytes(model_config, self.dtype.itemsize)
-        self.context = getattr(model_config, "max_position_embeddings", None) or math.inf
+        objective, s = self.settings.objective, self.settings.sampling
         lengths = {"responses": prompt + s.max_new_tokens}
-        if self.settings.objective.algo in ("tapo", "sft"):
+        if objective.algo in ("tapo", "sft"):
             lengths["constructions"] = prompt + 2 * s.max_new_tokens + s.max_synthesis_tokens
-        slots, asked = s.slots or default_slots(self.gpu), self.settings.optimiser.queries * s.k
-        self.most, free = min(slots, asked), self.usable - sum(self.held.values())
-        self.rows, self.slots, caches = {}, {}, []
+        self.longest = min(context, max(lengths.values()) if objective.mu else lengths["responses"])
+        self.most = min(s.slots or default_slots(self.gpu), self.settings.optimiser.queries * s.k)
+        self.rows, self.slots, self.sampling = {}, {}, self.held | {"cache": 0}
         for name, length in lengths.items():
-            length = min(length, self.context) - 1  # the last token is never fed
-            size = PAGE if self.gpu else length
-            width = math.ceil(length / size)  # pages of a row
-            fit = max(0, int(SHARE * free)) // (size * position) if self.gpu else math.inf
-            pages = min(self.most * width, fit)
-            self.rows[name], self.slots[name] = width * size * position, pages // width
-            caches.append((pages + self.gpu) * size * position)  # a page is nobody's
-        self.sampling = self.held | {"cache": max(caches)}
-
-    def _update(self, model, model_config, prompt: int):
-        """Forward and backward of the largest micro-batch, which is the longest row where that has more tokens."""
-        o, s, n, c = self.settings.optimiser, self.settings.sampling, self.processes, self.dtype.itemsize
-        longest = prompt + s.max_new_tokens
-        if self.settings.objective.mu and "constructions" in self.rows:
-            longest += s.max_new_tokens + s.max_synthesis_tokens
-        self.longest = min(self.context, longest)
-        self.tokens = max(o.micro_batch_tokens, self.longest)
-        counted = saved(model, self.longest) if self.gpu else self._in_float32(model)
-        hidden, chunk = c * model_config.hidden_size, min(policy.chunk_of(model_config), self.tokens)
-        gradients = {"gradients": 4 * self.trained / n}
-        self.update = self.held | gradients | {
-            "gathered": gathered_bytes(model, c) if self.gpu or n > 1 else 0,
-            "activations": activation_bytes(*counted, self.tokens, self.longest, hidden, o.gradient_checkpointing),
-            "logits": TABLES * 4 * chunk * model_config.vocab_size,
-        }  # fmt: skip
-        self.step = self.held | gradients | {"square roots": 4 * self.trained / n}
-
-    def _in_float32(self, model) -> tuple[list[int], int]:
-        """`saved`; of mixtures of experts, which compute in bfloat16 alone on the meta device, that twice."""
-        try:
-            return saved(model, self.longest)
-        except RuntimeError:
-            layers, rest = saved(model.to(torch.bfloat16), self.longest)
-            return [2 * layer for layer in layers], 2 * rest
-
-    @property
-    def peak(self) -> float:
-        """What an update with its step takes."""
-        return max(sum(self.update.values()), sum(self.step.values()))
-
-    @property
-    def needed(self) -> float:
-        """What a process needs at the most; on a GPU with a single slot."""
-        cache = max(self.rows.values()) / SHARE if self.gpu else self.sampling["cache"]
-        sampling = sum(self.held.values()) + cache
-        return max(sampling, self.peak)
-
-    @property
-    def fits(self) -> bool:
-        """Whether it does."""
-        return self.needed <= self.usable
-
-    def advice(self) -> str:
-        """What makes it fit, as the end of a sentence."""
-        return f"; it fits with {', or with '.join(found)}" if (found := self.remedies()) else ""
+            length = min(length, context) - 1  # the last token is never fed
+            page, width = (PAGE * position, math.ceil(length / PAGE)) if self.gpu else (length * position, 1)
+            pages = self.most * width
+            if self.gpu:
+                free = max(0, int(SHARE * (self.usable - sum(self.held.values()))))
+                pages = min(pages, free // page)
+            self.rows[name], self.slots[name] = width * page, pages // width
+            self.sampling["cache"] = max(self.sampling["cache"], (pages + self.gpu) * page)  # a page is nobody's
 
     def changed(self, processes: int | None = None, **changes) -> "Plan":
         """The same with other settings of the optimisation, or on more processes."""
-        model_config, settings, n, memory, prompt, gpu = self.args
+        model_config, settings, n, *more = self.args
         settings = settings._replace(optimiser=replace(settings.optimiser, **changes))
-        return Plan(model_config, settings, processes or n, memory, prompt, gpu)
+        return Plan(model_config, settings, processes or n, *more)
 
-    def remedies(self) -> list[str]:
-        """What makes it fit: the gentlest flags that do on these GPUs, and the least number of GPUs."""
-        found: list[str] = []
-        less = {"micro_batch_tokens": math.ceil(self.longest / 1024) * 1024}
-        less = less if less["micro_batch_tokens"] < self.settings.optimiser.micro_batch_tokens else {}
-        small = {} if self.settings.optimiser.gradient_checkpointing else {"gradient_checkpointing": True}
-        adapters = {} if self.settings.optimiser.lora else {"lora": 32}
-        for with_them in ({}, adapters):
-            ways = [with_them | way for way in ({}, small, less, small | less)]
-            fit = [way for way in ways if way and not self.fits and not found and self.changed(**way).fits]
-            found += [as_flags(way) for way in fit[:1]]
-        for count in (2, 4, 8, 16, 32) if (not found or "lora" in found[0]) and not self.fits else ():
-            if count > self.processes and (more := self.changed(count, **small | less)).fits:
-                found.append(f"{more.processes} {'GPUs' if self.gpu else 'processes'} {as_flags(less)}".rstrip())
-                break
-        return found
+    def advice(self) -> str:
+        """What makes it fit, as the end of a sentence: the gentlest flags that do, and the least number of GPUs."""
+        o, fewer = self.settings.optimiser, math.ceil(self.longest / 1024) * 1024
+        less = {"micro_batch_tokens": fewer} if fewer < o.micro_batch_tokens else {}
+        small = {} if o.gradient_checkpointing else {"gradient_checkpointing": True}
+        adapters = {} if o.lora else {"lora": 32}
+        ways = [adapted | way for adapted in ({}, adapters) for way in ({}, small, less, small | less)]
+        first = next((way for way in ways if way and self.changed(**way).fits), None)
+        found = [as_flags(first)] if first else []
+        if not first or "lora" in first:
+            more = (self.changed(n, **small | less) for n in (2, 4, 8, 16, 32) if n > self.processes)
+            unit = "GPUs" if self.gpu else "processes"
+            found += [f"{plan.processes} {unit} {as_flags(less)}".rstrip() for plan in more if plan.fits][:1]
+        return f"; it fits with {', or with '.join(found)}" if found else ""
 
     def row(self, name: str) -> str:
         """How many rows of a kind go side by side."""
@@ -274,20 +183,13 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What there is to say of it, in three lines."""
-        where = f"a GPU's {self.usable / GIB:.1f} GiB" if self.gpu else f"a process's {self.usable / GIB:.1f} GiB"
-        slots = ", ".join(self.row(name) for name in self.rows)
+        where = f"a {'GPU' if self.gpu else 'process'}'s {self.usable / GIB:.1f} GiB"
+        sums = []
+        for parts in (self.sampling, self.update, self.step):
+            each = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
+            sums.append(f"{sum(parts.values()) / GIB:.1f} ({each})")
         return [
-            f"memory, GiB: of {where}, {_told(self.sampling)} while it samples: {slots}",
-            f"memory, GiB: {_told(self.update)} in an update of {self.tokens} tokens",
-            f"memory, GiB: {_told(self.step)} in the optimiser's step; {self.disk / GIB:.1f} on the disk in a save",
+            f"memory, GiB: of {where}, {sums[0]} while it samples: {', '.join(self.row(name) for name in self.rows)}",
+            f"memory, GiB: {sums[1]} in an update of {self.tokens} tokens",
+            f"memory, GiB: {sums[2]} in the optimiser's step; {self.disk / GIB:.1f} on the disk in a save",
         ]
-
-
-def _count(tensors) -> int:
-    return sum(tensor.numel() for tensor in tensors)
-
-
-def _told(parts: dict[str, float]) -> str:
-    """A sum, with its parts."""
-    told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
-    return f"{sum(parts.values()) / GIB:.1f} ({told})"

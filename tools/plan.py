@@ -35,43 +35,22 @@ class Planning(NamedTuple):
     optimiser: Optimiser
 
 
-def report(plan: Plan) -> str:
-    """Every phase by what takes it, GiB a GPU, and what makes it fit where it does not."""
-    phases = {"sampling": plan.sampling, "update": plan.update, "optimiser": plan.step}
-    names = list(dict.fromkeys(name for parts in phases.values() for name in parts))
-    rows = [f"{'GiB a GPU':<18}" + "".join(f"{phase:>11}" for phase in phases)]
-    for name in [name for name in names if any(parts.get(name) for parts in phases.values())]:
-        rows.append(f"{name:<18}" + "".join(f"{parts.get(name, 0) / GIB:>11.1f}" for parts in phases.values()))
-    rows.append(f"{'sum':<18}" + "".join(f"{sum(parts.values()) / GIB:>11.1f}" for parts in phases.values()))
-    rows.append(f"{'of':<18}" + f"{plan.usable / GIB:>11.1f}" * len(phases))
-    rows.append("the cache holds " + ", or ".join(plan.row(name) for name in plan.rows))
-    rows.append(f"an update goes by {plan.tokens} tokens; activations " + activations(plan))
-    rows.append(f"a save takes {plan.disk / GIB:.1f} GiB of the disk, and as much again until the last one is gone")
-    rows.append(f"the machine holds {plan.host / GIB:.1f} GiB of weights at once, however many processes there are")
-    return "\n".join([*rows, verdict(plan)])
-
-
-def activations(plan: Plan) -> str:
-    """Those of an update with and without gradient checkpointing."""
-    one, other = (plan.changed(gradient_checkpointing=on).update["activations"] / GIB for on in (True, False))
-    return f"{one:.1f} GiB with gradient checkpointing, {other:.1f} without"
-
-
-def verdict(plan: Plan) -> str:
-    """Whether it fits, and else how it would."""
-    if plan.fits:
-        return "it fits"
-    return f"it does not fit: {plan.needed / GIB:.1f} GiB are needed{plan.advice()}"
-
-
 def main():
     """The program; see the module's docstring and --help."""
     given = config.read(Planning, "Tell what training a model takes of memory, from its config.", toy.SETTINGS)
     with config.bad_input():
         settings = config.settle(Planning, given)
         machine, described = settings.machine, policy.load_config(settings.machine.model)
+        context, most = getattr(described, "max_position_embeddings", None), settings.sampling.max_new_tokens
+        if context and machine.prompt_tokens + most > context:
+            held = f"the model's context holds {context} tokens"
+            raise ValueError(f"{held}: lower --prompt-tokens and --max-new-tokens, {machine.prompt_tokens} and {most}")
         plan = Plan(described, settings, machine.gpus, machine.memory * GIB, machine.prompt_tokens)
-    print(report(plan))
+    print(*plan.lines(), sep="\n")
+    one, other = (plan.changed(gradient_checkpointing=on).update["activations"] / GIB for on in (True, False))
+    print(f"activations take {one:.1f} GiB with gradient checkpointing, {other:.1f} without")
+    print(f"the machine holds {plan.host / GIB:.1f} GiB of weights at once, however many processes there are")
+    print("it fits" if plan.fits else f"it does not fit: {plan.needed / GIB:.1f} GiB are needed{plan.advice()}")
 
 
 if __name__ == "__main__":

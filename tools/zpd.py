@@ -148,7 +148,7 @@ def filtered(given: dict):
     given = prompted_as_made(given, path)
     settings = config.settle(Filter, given, toy.SETTINGS if toy.speaks(tokenizer) else None)
     s = settings.filtering
-    problems, reward = problems_of(s.data), load_reward(s.reward)
+    problems, reward = problems_of(s.data, reward=s.reward), load_reward(s.reward)
     model, _ = policy.load_to_sample(path)
     limits = {"max_new_tokens": s.max_new_tokens}
     limits["max_synthesis_tokens"] = s.max_synthesis_tokens or 3 * s.max_new_tokens // 2
