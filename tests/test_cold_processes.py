@@ -56,7 +56,7 @@ def fails(text, problem):
 def small():
     """Sizes that make little work of everything."""
     coldstart.CHUNK, coldstart.LEAST, zpd.CHUNK = 1, 2, 1
-    toy.STEPS, toy.ROUNDS, toy.PLAIN, toy.SYNTHESIS_ROWS, toy.DRILLS = 2, 1, 8, 4, 4
+    toy.STEPS, toy.PLAIN, toy.SYNTHESIS_ROWS, toy.DRILLS, toy.DRILLS_FIRST = 2, 8, 4, 4, 4
 
 
 def everything(folder: Path, real: Path):

