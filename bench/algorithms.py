@@ -74,10 +74,10 @@ def program(folder: Path, command: list, processes: list[subprocess.Popen], thre
         raise RuntimeError(f"{' '.join(command[1:])} ended with code {process.returncode}: see {log}")
 
 
-def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen], **how):
-    """One run of train.py, or what is left of it. `how` goes to `program`."""
+def train(folder: Path, steps: int, flags: str, processes: list[subprocess.Popen], *how):
+    """One run of train.py, or what is left of it. `how`: threads and environment, as for `program`."""
     resume = ["--resume"] if (folder / "config.json").exists() else []
-    program(folder, ["train.py", "--steps", steps, *flags.split(), "--out", folder, *resume], processes, **how)
+    program(folder, ["train.py", "--steps", steps, *flags.split(), "--out", folder, *resume], processes, *how)
 
 
 def ended(folder: Path, steps: int) -> bool:
@@ -114,14 +114,15 @@ def evaluations(folder: Path) -> list[dict]:
     return rows
 
 
-def where(folders: Iterable[Path], threads: str = ", a thread a run") -> str:
+def where(folders: Iterable[Path], threads: int | None = 1) -> str:
     """With which commit and which torch these runs were begun, when they ended, and this machine."""
     begun = [json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders]
     versions, commits = ([*dict.fromkeys(str(one[name]) for one in begun)] for name in ("torch", "commit"))
     times = [(folder / "evaluations.jsonl").stat().st_mtime for folder in folders]
     days = dict.fromkeys(date.fromtimestamp(time(times)).isoformat() for time in (min, max))
     made = f"torch {' and '.join(versions)}, commit {' and '.join(commits)}, {' to '.join(days)}"
-    return f"{machine()}{threads}, {made}"
+    each = f", {threads} thread{'s' * (threads > 1)} a run" if threads else ""
+    return f"{machine()}{each}, {made}"
 
 
 def machine() -> str:

@@ -61,19 +61,19 @@ def made(args) -> dict:
             if name == "TAPO":
                 row["kept"] = [[step["kept"], step["tried"]] for step in steps]
                 row["turn_weight"] = [step["turn_weight"] for step in steps]
-    return {"where": algorithms.where(places, ""), "steps": args.steps, "rows": rows}
+    return {"where": algorithms.where(places, None), "steps": args.steps, "rows": rows}
 
 
 def run(folder: Path, row: dict, steps: int, processes: list):
     """A row's cold start and trainings, what is not there of them."""
-    how = {"threads": row["threads"], "env": SETS[row["set"]]}
+    how = row["threads"], SETS[row["set"]]
     if not (folder / "start").exists():
         command = ["coldstart.py", "--out", folder / "start", "--seed", row["seed"]]
-        algorithms.program(folder / "start", command, processes, **how)
+        algorithms.program(folder / "start", command, processes, *how)
     for algo in row["algorithms"].values():
         if not algorithms.ended(folder / algo, steps):
             flags = f"--algo {algo} --model {folder / 'start'} --data toy --seed {row['seed']}"
-            algorithms.train(folder / algo, steps, flags, processes, **how)
+            algorithms.train(folder / algo, steps, flags, processes, *how)
 
 
 def failed(row: dict) -> bool:

@@ -14,6 +14,7 @@ both took. What was stopped goes on with the same command.
 
 import os
 import sys
+from collections.abc import Iterable
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -89,10 +90,10 @@ def table(results: dict, at: list[int]) -> str:
     return algorithms.markdown(lines)
 
 
-def differences(one: list[dict], two: list[dict]) -> list[str]:
+def differences(one: list[dict], two: list[dict], figures: Iterable[str] = COLUMNS) -> list[str]:
     """Each figure's mean difference over seeds, with its interval, as cells of a table."""
     cells = []
-    for f in COLUMNS:
+    for f in figures:
         pairs = [(a[f], b[f]) for a, b in zip(one, two) if None not in (a[f], b[f])]
         cells.append(told(f, *interval([a - b for a, b in pairs]), "+"))
     return cells
