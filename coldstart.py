@@ -65,7 +65,6 @@ import toy
 from config import ColdStart, FineTuning, Prompting, Sampling
 from parallel import say
 from rollouts import Actor, Reward, decode, load_reward, problems_of, prompted_as_made, prompting_of
-from tapo import select_candidates
 from toy import Example
 
 CHUNK = 64  # problems between two saves
@@ -112,11 +111,7 @@ class Maker:
 
     def attempts(self, problems: list[int], seed: int):
         """Responses to some problems, given by their numbers, [Q][K]; and what became of rewriting wrong ones."""
-        actor = self.actor
-        groups = actor.sample(problems, seed)
-        correct_QK = [[response.correct for response in group] for group in groups]
-        pairs = select_candidates(correct_QK, 1, 1, self.m_max, f"{actor.seed} {seed}")
-        return groups, actor.construct(problems, groups, pairs, seed)
+        return self.actor.attempts(problems, self.m_max, seed)
 
     def make(self, first: int) -> tuple[dict[str, list[dict]], Counter]:
         """The rows of each kind of example (KINDS) of problems first .. first + CHUNK - 1, and what became of

@@ -416,6 +416,14 @@ class Actor:
             trajectory = response(Completion(made.ids, [], True), wrong.prompt, text, reward)
         return made, response(output, prompt, said, trajectory.reward if trajectory else 0.0), trajectory
 
+    def attempts(self, queries: list[int], m_max: int, step: int) -> tuple[list[list[Response]], list[Attempt]]:
+        """Responses to some problems, [Q][K]; and what becomes of rewriting up to m_max wrong ones of each that has a
+        right one: as in training, but for the queries that DCS would leave out."""
+        groups = self.sample(queries, step)
+        correct_QK = [[response.correct for response in group] for group in groups]
+        pairs = select_candidates(correct_QK, 1, 1, m_max, f"{self.seed} {step}")
+        return groups, self.construct(queries, groups, pairs, step)
+
     def teach(self, queries: list[int], groups: list[list[Response]], step: int) -> list[list[list[int] | None]]:
         """OPSD's teachers, [Q][K]: the prompt that holds another right response of the group, drawn at random. None for
         a response of a group without one, or whose prompt does not fit the context."""
@@ -454,17 +462,13 @@ Made = tuple[list[int], list[int], int]  # a construction: the plain prompt, y_r
 
 def constructions(actor: Actor, problems: Sequence[int]) -> list[Made]:
     """Some constructions that a policy makes of its own responses to some problems, given by their numbers: ENOUGH, if
-    they come of ASKED. As in training, but for the queries that DCS would leave out."""
+    they come of ASKED."""
     made = []
     for first in range(0, min(ASKED, len(problems)), 16):
         if len(made) >= ENOUGH:
             break
-        queries = problems[first : first + 16]
-        groups = actor.sample(queries, first)
-        correct_QK = [[response.correct for response in group] for group in groups]
-        pairs = select_candidates(correct_QK, 1, 1, 4, f"{actor.seed} {first}")
-        attempts = [a for a in actor.construct(queries, groups, pairs, first) if a.trajectory]
-        made += [(a.trajectory.prompt, a.trajectory.ids, a.construction.kept) for a in attempts]
+        _, attempts = actor.attempts(problems[first : first + 16], 4, first)
+        made += [(a.trajectory.prompt, a.trajectory.ids, a.construction.kept) for a in attempts if a.trajectory]
     return made[:ENOUGH]
 
 
