@@ -64,6 +64,7 @@ SETTINGS = {
 # drills stand in for synthesis.
 STEPS, DRILL_SHARE = 600, 0.2
 PLAIN, SYNTHESIS_ROWS, DRILLS, DRILLS_FIRST = 36, 7, 24, 60
+KINDS = {"copy": 15, "judge": 51, "multiply": 8, "add": 17, "compare": 9}  # of drills, and how often each, in percent
 LEARNING_RATE, WARMUP, MICRO_BATCH = 8e-3, 20, 512
 
 
@@ -198,20 +199,21 @@ def synthesis(problem: Problem, rng: random.Random, recipe: Recipe = RECIPE) -> 
 def drill(problem: Problem, rng: random.Random) -> tuple[str, str, str]:
     """(prompt text, how the response begins, the rest of it) of an exercise in one skill: to judge any guess, to
     compute, to copy what was never seen before, which the synthesis task needs and learns by itself late."""
-    answer, a, b = int(problem.answer), int(problem.question.split()[0]), int(problem.question.split()[4])
-    kind, guess = (
-        rng.choices(("copy", "judge", "multiply", "add", "compare"), (15, 51, 8, 17, 9))[0],
-        rng.randint(1, 10),
-    )
+    [kind], guess = rng.choices(list(KINDS), KINDS.values()), rng.randint(1, 10)
+    a, _, _, _, b, _, c = problem.question.split()
     if kind == "copy":
         this, other = (" ".join(rng.choices(COPIED, k=rng.randint(4, 12))) for _ in range(2))
         return f"wrong {this} right {other}", "", f"<reconstruction> {this} </reconstruction>"
     if kind == "judge":
-        begun, _, rest = attempt(problem.question, rng.choice((answer, guess, guess, guess))).partition(" : ")
+        guess = rng.choice((int(problem.answer), guess, guess, guess))
+        begun, _, rest = attempt(problem.question, guess).partition(" : ")
         return problem.question, f"{begun} :", rest
     product, _, _, _, total, verdict = attempt(problem.question, guess).split()[3:]
-    tasks = {"multiply": (f"{a} * {guess}", product), "add": (f"{product} + {b}", total)}
-    task, result = tasks.get(kind, (f"{total} : {problem.question.split()[-1]}", verdict))
+    task, result = {
+        "multiply": (f"{a} * {guess}", product),
+        "add": (f"{product} + {b}", total),
+        "compare": (f"{total} : {c}", verdict),
+    }[kind]
     return task, "", result
 
 
