@@ -53,7 +53,7 @@ SETTINGS = {
     "Objective": {"mu": 0.3, "kl": 0.05},
     "Selection": {"n_neg": 2},
     "Sampling": LIMITS | {"max_synthesis_tokens": 96},
-    "Optimiser": {"steps": 30, "lr": 1e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096} | SMALL,
+    "Optimiser": {"steps": 30, "lr": 2e-4, "warmup": 5, "beta2": 0.95, "micro_batch_tokens": 4096} | SMALL,
     "FineTuning": SMALL,
     "Keeping": {"eval_samples": 16, "save_every": 10},
     "Measuring": LIMITS,

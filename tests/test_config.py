@@ -96,7 +96,7 @@ def test_help_as_it_is_read(monkeypatch, capsys):
     entries, _ = told("train", monkeypatch, capsys)
     for flag, default in {
         "--k": "8", "--steps": "30 on the toy, else 500", "--mu": "0.3 on the toy, else 0.0", "--model": "toy",
-        "--lr": "0.0001 on the toy, else 1e-06", "--algo": "tapo", "--seed": "0",
+        "--lr": "0.0002 on the toy, else 1e-06", "--algo": "tapo", "--seed": "0",
     }.items():  # fmt: skip
         assert f"(default: {default})" in entries[flag]
     assert "--reward FILE.py:FUNCTION" in entries["--reward"]
