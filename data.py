@@ -305,11 +305,11 @@ def unwrap(text: str) -> str:
     return last.strip() if mark and "\n" not in last.strip() else text.strip()
 
 
-def digest(problems: list[Problem]) -> str:
-    """Eight bytes that tell problem sets apart, as hex."""
+def digest(rows: list) -> str:
+    """Eight bytes, as hex, that tell apart what is listed: problems, with all that is known of them, or other rows."""
     hashed = blake2b(digest_size=8)
-    for problem in problems:  # a million of them as one text would take a gigabyte
-        hashed.update((repr(problem) + problem.source).encode("utf-8", "replace"))
+    for row in rows:  # a million of them as one text would take a gigabyte
+        hashed.update((repr(row) + getattr(row, "source", "")).encode("utf-8", "replace"))
     return hashed.hexdigest()
 
 
