@@ -86,7 +86,7 @@ def test_the_update_s_gradient_is_that_of_the_equations(average):
     def coefficient(row):
         if average in ("token", "active"):
             return 1 / sum(len(r.ids) for r in counted)
-        return 1 / len(orig[0]) / (len(row.ids) if average == "sequence" else 60)
+        return 1 / len(orig[0]) / (len(row.ids) if average == "sequence" else toy.LIMITS["max_new_tokens"])
 
     expected, losses = 0.0, [0.0, 0.0, 0.0]
     for which, group in enumerate((orig, ref, syn)):
