@@ -132,25 +132,40 @@ def _phrases(lines: str) -> tuple[str, ...]:
     return tuple(lines.strip("\n").replace("\n", "|").split("|"))
 
 
-ENDS = "</s> <eos> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|> <|return|>".split()
+ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|>
+<|return|>""".split()
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"))
+THOUGHTS = ("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>")
+THOUGHTS += ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>")
+HIDDEN = ("<!--", "-->"), ("<del>", "</del>")
+STRUCK = ("\\cancel{", "\\xcancel{", "\\bcancel{", "\\sout{", "\\phantom{", "\\hphantom{", "\\vphantom{")
+POINTING = _phrases("but |which |that |this |it |oh, |hmm, |wait, |(")  # before a retraction
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
-was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
-this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
+was wrong|was incorrect|is impossible|cannot be|wrong|incorrect|no, |no.|doesn't work|does not work|doesn't satisfy
+does not satisfy|fails|contradicts|on reflection|on second thought|scratch that|that's wrong|it's wrong
+correction|just kidding|ではない|不对|是错|错""")
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
-COPULAS = frozenset("be equal equals necessarily exactly just have".split())
+COPULAS = frozenset("be equal equals necessarily exactly just have the following".split())
 UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
 not think|i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer
 not clear|unclear""")
-DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
-JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
+DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether
+wrong|incorrect""")
+DENIED = _phrases("""false that|not true that|wrong answer|incorrect answer|might think|may think|would think
+if the answer|if it were""")
+CUES = ("n't", "n’t", "no", "never", "unsure", "whether", "false", "rong", "correct", "than", "rom", "ost", "xcept", "but", "if", "If")
+EXCLUDED = _phrases("different from|less than|more than|greater than|at most|at least|except|anything but|all but|if not")
+JOINTS = frozenset("text quad qquad maybe perhaps possibly for part".split())  # words that may stand beside "and"
+OR = frozenset("or ou oder или o vs versus either else 或 或者 または 또는".split())
 # A number right after one of these is not what is asserted.
-BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
+BARRED = frozenset("""than except between twice half double instead depends none close problem step equation root modulo
+near""".split())
 MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are")
-CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
+FOREIGN = ("答案是", "答案为", "答案：", "答案:", "答案】", "选", "정답은")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
 approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```", "입니다")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 REASONS = frozenset('"because "since "as "for'.split())
@@ -159,20 +174,17 @@ VERDICTS = {"yes": "no nope never", "no": "yes", "true": "false never", "false":
 
 
 def _final(response: str, work: Work) -> Run:
-    text = response.rstrip()
-    if "<" in text:  # without end-of-text tokens, boxes as tokens, and what is only thought
-        for token in ENDS if text[-1] == ">" else ():
-            text = text.replace(token, " ")
-        if "_of_box|>" in text:
-            text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
-        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
+    text = _shown(response.rstrip(), work)
     boxes = _boxes(text, work)
     if boxes:
-        start, end, _ = boxes[0]
-        after = text[end : end + 80].lstrip(" $.,)]*\n\\").lower()
-        if after and after.removeprefix("but ").startswith(RETRACTED):
+        (start, end, _), first = boxes[0], boxes[-1][0]
+        if _retracted(text[end : end + 80]):
             return _marked(text[end:], work)
-        return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+        if _denied(text[max(0, start - 80) : start]):
+            return []
+        either = len(boxes) > 1 and text[max(0, first - 20) : first].lower().rstrip(" $").endswith(("either", "if not"))
+        run = [" or ".join(content for _, _, content in boxes)] if either else _run(text, boxes, True)
+        return _unless(run, text[end:], work)
     if boxes is None:
         return []
     for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
@@ -190,8 +202,34 @@ def _final(response: str, work: Work) -> Run:
     return _last(text, work)
 
 
+def _shown(text: str, work: Work) -> str:
+    """A response without what is not shown, or not meant: marks of its end, thoughts, comments, what is struck out."""
+    if not text.isascii():
+        text = text.translate(INVISIBLE)
+    if "<" in text or "◁" in text:
+        for token in ENDS if text[-1] == ">" else ():
+            text = text.replace(token, " ")
+        if "_of_box|>" in text:
+            text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+        for opener, closer in THOUGHTS:
+            if opener in text or closer in text:
+                text = text.rpartition(closer)[2].partition(opener)[0].removeprefix("ing").removeprefix(">")
+        for opener, closer in HIDDEN:
+            shown, *parts = text.split(opener)
+            text = shown + "".join(part.partition(closer)[2] for part in parts)
+    if "~~" in text:
+        text = "".join(text.split("~~")[::2])
+    if "%" in text and ("\n%" in text or text[0] == "%"):
+        text = "\n".join(line for line in text.split("\n") if line[:1] != "%")
+    for command in STRUCK if "cancel{" in text or "phantom{" in text or "\\sout{" in text else ():
+        shown, *parts = text.split(command)
+        text = shown + "".join(part[_closing("{" + part, 0, work) - 1 :] for part in parts)
+    return text
+
+
 def _boxes(text: str, work: Work) -> list[Span] | None:
-    """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
+    """The last non-empty box and those that end within 80 characters before it or one another; None if it is open.
+    A box around others is one, without theirs."""
     found: list[Span] = []
     at = len(text)
     while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at) - 1) >= 0:
@@ -204,13 +242,16 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             start = text.index("{", start)
             end = _closing(text, start, work)
             if end < 0:
-                return found or None
+                return found if found and "\n" in text[at : found[-1][0]] else None
             content = text[start + 1 : end - 1].strip()
         else:
             content = (inner.replace("$", " ").split() or [""])[0].rstrip(".,;")
             end = text.index(content, start) + len(content)
-        if found and not at < end <= found[-1][0] <= end + 40:
-            break  # around the one found, or apart from it
+        while found and end >= found[-1][1]:
+            found.pop()
+            content = content.replace("\\boxed", "").replace("\\fbox", "")
+        if found and not found[-1][0] <= end + 80:
+            break
         if content.strip("{} $?.~_"):
             lead = text[max(0, at - 4) : at].replace("= - ", "=-")
             if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
@@ -232,19 +273,45 @@ def _closing(text: str, at: int, work: Work) -> int:
     return -1
 
 
-def _run(text: str, spans: list[Span]) -> Run:
+def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
     """The values of the first of some spans, in the order of the text or against it, and of those joined to it."""
-    run, joints = spans[:1], set()
+    run, hedged = spans[:1], False
     for one, other in pairwise(spans):
         gap = text[min(one[1], other[1]) : max(one[0], other[0])]
-        words = "".join(c if c.isalpha() else " " for c in gap).split()
-        words = [word for word in words if word not in JOINTS] or ["and"]
-        if len(gap) > 40 or words not in (["and"], ["or"]) or any(c in "=+*/^_<>.:" for c in gap):
+        words = "".join(c if c.isalpha() else " " for c in gap.lower()).split()
+        if len(gap) <= 80 and ((boxes and ". " not in gap) or JOINTS.issuperset({*words} - OR)):
+            hedged |= not OR.isdisjoint(words) or (not words and 0 < len(gap.strip(" $")) and gap.strip(" $") in "|/+-*^")
+        words = [word for word in words if word not in JOINTS and len(word) > 1]
+        together = len(gap) <= 40 and words in ([], ["and"]) and not any(c in "+*/^_<>.:" for c in gap)
+        if not hedged and not (together and ("=" not in gap or gap.rstrip(" $").endswith("="))):
             break
-        joints.update(words)
         run.append(other)
     values = [content for _, _, content in sorted(run)]
-    return [" or ".join(values)] if "or" in joints else values
+    return [" or ".join(values)] if hedged else values
+
+
+def _retracted(after: str) -> bool:
+    """Whether what follows a value takes it back."""
+    after = after.lstrip(" $.,)]*\n\\?!").lower()
+    while pointing := next(filter(after.startswith, POINTING), ""):
+        after = after[len(pointing) :]
+    return after.startswith(RETRACTED)
+
+
+def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
+    """The values of a run and what the text behind it states as well: together, if not equal, a hedge."""
+    rest = after[:400].lstrip(" $.,)*\n}")
+    opener = next((word for word in OR if rest.lower().startswith(word) and not rest[len(word) :][:1].isalpha()), "")
+    stated = _statement(rest[len(opener) :], work) if opener else _marked(after, work, True) if marked and run else []
+    if not stated or not any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in stated[-1]):
+        return run
+    value, other = " , ".join(run), stated[-1]
+    if judge(value, other, work)[0] or (run[1:] and judge(run[-1], other, work)[0]):
+        return run
+    letters = [x for x in (value, other) if x.strip("(). ") in CHOICES]
+    if len(letters) == 1:
+        return [f"({letters[0].strip('(). ')}) " + (other if letters == [value] else value)]  # the value of a choice
+    return [f"{value} or {other}"]
 
 
 def _formulas(text: str, work: Work) -> list[Span]:
@@ -269,44 +336,46 @@ def _formulas(text: str, work: Work) -> list[Span]:
 
 def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
     """Whether the clause right before a value says that it is not the answer, or not known to be, or doubts it."""
-    if not doubts and not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "unsure", "whether")):
+    if not doubts and not any(cue in before for cue in CUES):
         return False
-    clause = before.lower().replace("’", "'")
+    clause = before.lower().replace("’", "'").rstrip(" $\\([*_:")
+    if clause.endswith(EXCLUDED):
+        return True
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
-    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
+    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to").split()
     said = [word for word in words if word not in COPULAS][-1:]
-    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + doubts)
+    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + DENIED + doubts)
 
 
-def _marked(text: str, work: Work) -> Run:
-    """The value after the last marker that has one. A last statement that is cut off is passed over."""
+def _marked(text: str, work: Work, bare: bool = False) -> Run:
+    """The value after the last marker that has one. A last statement that is cut off is passed over. `bare` passes over
+    those that begin with words, too."""
     lowered = text.lower()
-    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
+    markers = MARKERS if lowered.isascii() else MARKERS + FOREIGN
     starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
     at = len(lowered)
     while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
-        work.spend(1)
+        work.spend(2)
         start = at + 6 + lowered.startswith("s", at + 6)
         if lowered[start : start + 20].lstrip(" *_").startswith(AFTER_ANSWER) or text.endswith(("inal ", "<"), 0, at):
             clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
             starts += [start] * (not any(cue in clause for cue in DOUBTS))
     for start in sorted(starts, reverse=True):
-        run = _statement(text[start : start + 4000], work)
+        run = _statement(text[start : start + 4000], work, bare)
         if run and sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")):
-            return run
+            end = text.find(run[-1], start, start + 4000) + len(run[-1])
+            return _unless(run, text[end : end + 400], work, False)
     return []
 
 
-def _statement(text: str, work: Work) -> Run:
+def _statement(text: str, work: Work, bare: bool = False) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
-    head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
-    if head.isdecimal():
-        return [head]  # the most frequent ones soon
     line, stated = "", False
     for _ in range(5):
         text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
         while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
+            work.spend(4)
             text = text[len(filler) :].lstrip(" :*_`\"'\n")
         line = text.partition("\n")[0] + " "
         line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
@@ -321,8 +390,10 @@ def _statement(text: str, work: Work) -> Run:
     first = mark.strip("().,:;*，")
     if first in CHOICES and mark[-1] in ".,:;)，" and reason and len(reason[0]) > 1 and reason[0].islower():
         return [line if reason[0] in ("or", "and") else first]  # B, for ...
-    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
-    return ([line] if bare else _last(line, work)) if mark else []
+    if bare and first[:1].isalpha() and first not in CHOICES and first.lower() not in VERDICTS:
+        return []
+    whole = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
+    return ([line] if whole else _last(line, work)) if mark else []
 
 
 def _last(text: str, work: Work) -> Run:
@@ -346,7 +417,12 @@ def _last(text: str, work: Work) -> Run:
         opener = max(map(line.rfind, "(["))
         words = (line + after).split()
         run = [words.pop().rpartition(">>")[2]]
-        while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
+        while words and (
+            words[-1] == "or"
+            or run[0] in ("or", "and")
+            or (words[-1] == "and" and any(map(str.isdigit, "".join(words[-2:-1]))))
+            or not any(c.isalpha() or c in ".,:;" for c in words[-1])
+        ):
             run.insert(0, words.pop())
             if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
                 words[-1] = "*"  # 4 x 5 = 20
@@ -1304,7 +1380,7 @@ def _bare(text: str, work: Work) -> str:
     """An answer without its boxes, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
         boxes = _boxes(text, work)
-        text = " , ".join(_run(text, boxes)) if boxes else ""
+        text = " , ".join(_run(text, boxes, True)) if boxes else ""
     text = text.strip(' \n\t\r_`*"')
     text = text if text.endswith("...") else text.rstrip(' .。_`*"')
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
