@@ -223,7 +223,7 @@ def _shown(text: str, work: Work) -> str:
         text = "\n".join(line for line in text.split("\n") if line[:1] != "%")
     for command in STRUCK if "cancel{" in text or "phantom{" in text or "\\sout{" in text else ():
         shown, *parts = text.split(command)
-        text = shown + "".join(part[_closing("{" + part, 0, work) - 1 :] for part in parts)
+        text = " ".join([shown, *(part[_closing("{" + part, 0, work) - 1 :] for part in parts)])
     return text
 
 
@@ -248,8 +248,9 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             content = (inner.replace("$", " ").split() or [""])[0].rstrip(".,;")
             end = text.index(content, start) + len(content)
         while found and end >= found[-1][1]:
-            found.pop()
-            content = content.replace("\\boxed", "").replace("\\fbox", "")
+            first, last, within = found.pop()
+            alone = content.strip("$ ") == text[first:last]
+            content = within if alone else content.replace("\\boxed", "").replace("\\fbox", "")
         if found and not found[-1][0] <= end + 80:
             break
         if content.strip("{} $?.~_"):
@@ -338,12 +339,14 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
     """Whether the clause right before a value says that it is not the answer, or not known to be, or doubts it."""
     if not doubts and not any(cue in before for cue in CUES):
         return False
-    clause = before.lower().replace("’", "'").rstrip(" $\\([*_:")
-    if clause.endswith(EXCLUDED):
+    clause = before.lower().replace("’", "'")
+    end = clause.rstrip(" $\\([*_:\n")
+    if end.endswith(EXCLUDED):
         return True
+    clause = end + " " if ":" in clause[len(end) :] else clause
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
-    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to").split()
+    words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
     said = [word for word in words if word not in COPULAS][-1:]
     return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + DENIED + doubts)
 
@@ -746,7 +749,12 @@ class Algebra:
 # ----------------------------------------------------------------------------------------------------------- the parser
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-NO_UNITS = frozenset("if is not no more less least most than about when where for with mod modulo base nor but".split())
+# Words that change a value, or deny it, are no units; others are where they are in UNITS or THINGS or a plural.
+NO_UNITS = frozenset("""if is not no more less least most than about when where for with mod modulo base nor but wrong
+false maybe squared cubed plus minus times half halves third thirds fourths quarters fifths sixths sevenths eighths
+ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""".split())
+THINGS = frozenset("""th st nd rd place grade floor unit percent people men women children person child way time square sq cubic cu per mph am pm
+个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里 平方米 平方厘米 立方厘米""".split())
 MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
@@ -764,7 +772,8 @@ SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": (
 SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
 CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
 BOUNDS = CONDITIONS | FLIPPED.keys() | {"\\in", "!=", "~"}
-DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
+DENIALS = frozenset("""\\not "not "no "most "least "more "less "than "about "if "or "never "neither "cannot "twice "half
+"double "wrong "false "incorrect "doubt "whether "nobody "opposite "negative "reciprocal""".split())
 
 
 class Group:
@@ -921,7 +930,7 @@ class Parser(Algebra):
         parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
-            return others[0] if _kind(node) == "text" and len(others) == 1 else ("seq", ("::",), node, *others)
+            return others[0] if _kind(node) == "text" and len(others) == 1 and node[1].upper() not in CHOICES else ("seq", ("::",), node, *others)
         for mark, other in zip(marks, others):
             node = ("without" if mark == "\\setminus" else "union", node, other)
         return node
@@ -941,6 +950,7 @@ class Parser(Algebra):
         while _wording(self.token) in SCALES:
             node = self.make("*", node, SCALES[_wording(self.next())])
         name = suffix = ""
+        measured = False
         while (word := _wording(self.token)) or self.token == "'" or (name and self.token in ("^", "/", "*")):
             token = self.next()
             _refuse(word in NO_UNITS, f"{word!r} after a number")
@@ -953,6 +963,8 @@ class Parser(Algebra):
             else:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
                 name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
+            measured |= token == "'" or word in THINGS or word in UNITS or (len(word) > 2 and word[-1] == "s" and word[-2] != "s")
+        _refuse(name and not measured, f"{name!r} is no unit")
         unit, self.unit = "%" if name == "/cent" else name or self.unit, ""
         if not unit or unit.startswith("unit"):
             return node
@@ -1203,10 +1215,12 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
     if (SEPARATORS | CONDITIONS).isdisjoint(condition) and not all(map(_wording, value)) and value[-1] not in OPERATORS:
         yield (items := value)
     label = max((i + 1 for i, item in enumerate(items) if item in ('"is', '"are', '"equals', '"be', ":")), default=0)
-    if label and _wording(items[0]) and DENIALS.isdisjoint(items[:label]):
+    lead = items[:label]  # but no choice, nor what is said of the answer: "twice the answer is"
+    said = DENIALS.isdisjoint(lead) and not ('"of' in lead and '"answer' in lead[lead.index('"of') :])
+    if label and _wording(items[0]) and said and (label > 2 or _wording(items[0]) not in CHOICES):
         yield (items := items[label:])
     for i, item in enumerate(items):
-        if item in SEPARATORS or item in FLIPPED:
+        if item in SEPARATORS or item in FLIPPED or item in DENIALS:
             break
         if item in ("=", "~") and any(type(x) is Group or x[-1].isalpha() for x in items[:i]):
             yield items[i + 1 :]
@@ -1639,7 +1653,7 @@ class Judge(Algebra):
             return True
         if (_rational(a) and _rational(b)) or a in INFINITIES or b in INFINITIES:
             return False
-        if self.gold and type(b) is Fraction and abs(b.numerator) > 10**6 and abs(self.units_off(a, b)) < 5:
+        if type(b) is Fraction and abs(b.numerator) > 10**6 and b in self.decimals and abs(self.units_off(a, b)) < 1.5:
             return True  # such a gold answer was computed
         try:
             if self.residues[a] != self.residues[b]:
@@ -1648,6 +1662,12 @@ class Judge(Algebra):
             return self.agree(a, b)
         # A multiple of the prime, which is known, may have been added; but not in numbers that are as small as its root.
         return _height(a) + _height(b) < 60 or self.drawn[a] == self.drawn[b]
+
+    @cached_property
+    def decimals(self) -> set[Fraction]:
+        """The decimals of the gold answer, with either sign."""
+        found = {Fraction(x) for x in self.gold if "." in x and x.replace(".", "", 1).isdecimal()}
+        return found | {-x for x in found}
 
     @cached_property
     def residues(self) -> Residues:
@@ -1709,10 +1729,16 @@ def _product_of_names(node: Node) -> bool:
 
 
 def _is_name(node: Node, value: Node) -> bool:
-    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; but no sum of unknowns x, y."""
-    if _kind(node) or _product_of_names(node):
-        return not _kind(node) or _kind(node) in ("text", "seq")
-    return bool(letters(node)) and letters(node).isdisjoint("stuvwxyz") and not letters(value) and value != 0
+    """Whether `node` = `value` names what is asked for: x, f(x), f(3), |AB|, m+n, S_{10}, 10m+n; but nothing that is
+    worked out of one unknown, such as 2n, n+1 and 2^n, nor a sum of unknowns x, y."""
+    if _kind(node):
+        return _kind(node) in ("text", "seq")
+    if _product_of_names(node):
+        return type(value) is not str or value not in CHOICES
+    found = letters(node)
+    if not found or not found.isdisjoint("stuvwxyz") or letters(value) or not value:
+        return False
+    return len(found) > 1 or node[0] in ("abs", "\\sin", "\\cos") or (node[0] == "*" and node[1] in found)
 
 
 if __name__ == "__main__":
