@@ -134,7 +134,7 @@ def _phrases(lines: str) -> tuple[str, ...]:
 
 ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|>
 <|return|>""".split()
-INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"))
+INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 THOUGHTS = ("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>")
 THOUGHTS += ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>")
 HIDDEN = ("<!--", "-->"), ("<del>", "</del>")
@@ -153,7 +153,7 @@ DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least
 wrong|incorrect""")
 DENIED = _phrases("""false that|not true that|wrong answer|incorrect answer|might think|may think|would think
 if the answer|if it were""")
-CUES = ("n't", "n’t", "no", "never", "unsure", "whether", "false", "rong", "correct", "than", "rom", "ost", "xcept", "but", "if", "If")
+CUES = ("n't", "n’t", "no", "never", "unsure", "whether", "false", "rong", "correct", "than", "rom", "ost", "xcept", "but", "if", "If", "think")
 EXCLUDED = _phrases("different from|less than|more than|greater than|at most|at least|except|anything but|all but|if not")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly for part".split())  # words that may stand beside "and"
 OR = frozenset("or ou oder или o vs versus either else 或 或者 または 또는".split())
@@ -177,14 +177,12 @@ def _final(response: str, work: Work) -> Run:
     text = _shown(response.rstrip(), work)
     boxes = _boxes(text, work)
     if boxes:
-        (start, end, _), first = boxes[0], boxes[-1][0]
-        if _retracted(text[end : end + 80]):
-            return _marked(text[end:], work)
-        if _denied(text[max(0, start - 80) : start]):
-            return []
-        either = len(boxes) > 1 and text[max(0, first - 20) : first].lower().rstrip(" $").endswith(("either", "if not"))
-        run = [" or ".join(content for _, _, content in boxes)] if either else _run(text, boxes, True)
-        return _unless(run, text[end:], work)
+        start, end, _ = boxes[0]
+        before, after = text[max(0, start - 80) : start], text[end:].lstrip(" $.,)]}*\n\\")
+        if after and _retracted(after[:80]):
+            return _marked(after, work)
+        run = [] if before and _denied(before) else _run(text, boxes, True)
+        return _unless(run, after, work) if after and run else run
     if boxes is None:
         return []
     for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
@@ -204,8 +202,8 @@ def _final(response: str, work: Work) -> Run:
 
 def _shown(text: str, work: Work) -> str:
     """A response without what is not shown, or not meant: marks of its end, thoughts, comments, what is struck out."""
-    if not text.isascii():
-        text = text.translate(INVISIBLE)
+    for character in INVISIBLE if not text.isascii() else ():
+        text = text.replace(character, "")
     if "<" in text or "◁" in text:
         for token in ENDS if text[-1] == ">" else ():
             text = text.replace(token, " ")
@@ -276,7 +274,8 @@ def _closing(text: str, at: int, work: Work) -> int:
 
 def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
     """The values of the first of some spans, in the order of the text or against it, and of those joined to it."""
-    run, hedged = spans[:1], False
+    lead = text[max(0, spans[-1][0] - 20) : spans[-1][0]].lower().rstrip(" $") if spans[1:] else ""
+    run, hedged = spans[:1], boxes and lead.endswith(("either", "if not"))
     for one, other in pairwise(spans):
         gap = text[min(one[1], other[1]) : max(one[0], other[0])]
         words = "".join(c if c.isalpha() else " " for c in gap.lower()).split()
@@ -293,7 +292,7 @@ def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
 
 def _retracted(after: str) -> bool:
     """Whether what follows a value takes it back."""
-    after = after.lstrip(" $.,)]*\n\\?!").lower()
+    after = after.lstrip("?! ").lower()
     while pointing := next(filter(after.startswith, POINTING), ""):
         after = after[len(pointing) :]
     return after.startswith(RETRACTED)
@@ -301,9 +300,11 @@ def _retracted(after: str) -> bool:
 
 def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
     """The values of a run and what the text behind it states as well: together, if not equal, a hedge."""
-    rest = after[:400].lstrip(" $.,)*\n}")
+    rest = after[:400].lstrip(" $.,)]}*\n\\").removeprefix("quad").lstrip(" \\").removeprefix("text{").lstrip()
+    if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
+        return [rest[:3] + " " + run[-1]]
     opener = next((word for word in OR if rest.lower().startswith(word) and not rest[len(word) :][:1].isalpha()), "")
-    stated = _statement(rest[len(opener) :], work) if opener else _marked(after, work, True) if marked and run else []
+    stated = _statement(rest[len(opener) :], work) if opener else _marked(after, work, True) if marked else []
     if not stated or not any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in stated[-1]):
         return run
     value, other = " , ".join(run), stated[-1]
@@ -375,6 +376,9 @@ def _marked(text: str, work: Work, bare: bool = False) -> Run:
 def _statement(text: str, work: Work, bare: bool = False) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
     line, stated = "", False
+    head = text[:40].partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
+    if head.isdecimal():
+        return [head]  # the most frequent ones soon
     for _ in range(5):
         text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
         while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
@@ -465,7 +469,8 @@ UNICODE = str.maketrans(
     | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
         "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
         "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
-    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "\u200b": " ", "“": " ", "”": " "}
+    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "和": " and ", "或": " or ", "“": " ", "”": " "}
+    | dict.fromkeys(INVISIBLE)
 )  # fmt: skip
 COMMANDS = _table("""
 \\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
@@ -485,13 +490,13 @@ omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partia
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
 WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | _commands("gcd lcm max min sqrt pi or and")}
-WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
+WORDS |= _table("\\abs abs; \\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
 cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
 inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogram; gram gram g; mg mg milligram;
 pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
-hour hour hr h; day day; degree degree deg; radian radian rad; % percent pct; dollar dollar usd; euro euro eur;
+hour hour hr h; day day; degree degree deg 度; radian radian rad; % percent pct; dollar dollar usd; euro euro eur;
 mile/hour mph; km/hour kph; hertz hertz hz; khz khz; mhz mhz; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
 cal cal""")
 KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any if when".split())
@@ -513,6 +518,8 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
     if len(text) > MAX_LENGTH:
         raise Unread(f"longer than {MAX_LENGTH} characters in normal form")
     work.spend(len(text))
+    if text.isdecimal():
+        return [text]
     if "," in text or "\\" in text or "{}" in text or ".m" in text or ".M" in text:
         if grouped and ",\\," in text and not any(c in text for c in "([{"):
             text = text.replace(",\\,", ",")
@@ -588,6 +595,9 @@ def _number(s: str, i: int, out: list[str], joins: str) -> int:
         if scientific and s[start] in DIGITS:
             last = _end(s, start, DIGITS)
             token, end = token + "E" + s[end + 1 : last].strip("+"), last
+    if token == "0" and s[end] in "xX" and s[end + 1] in DIGITS | LETTERS:  # 0x1F
+        start, end = end, _end(s, end + 1, DIGITS | LETTERS)
+        token = '"0' + s[start:end]
     split = len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal()
     out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
     return end
@@ -616,7 +626,7 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
         if inner == "array" and s[j] == "{":
             j = s.find("}", j, j + 40) + 1 or j
         out.append("\\R" if inner == "R" else "\\" + name + inner * (inner not in MATRICES))
-    elif name in ("mathrm", "operatorname") and (inner in WORDS or inner in ("e", "i")):
+    elif name in ("mathrm", "operatorname") and (inner in WORDS or inner in ("e", "i") or s[close + 1] == "_"):
         out.append(WORDS.get(inner, inner))
         j = max(j, close + 1)
     else:
@@ -760,9 +770,11 @@ BASES = {word: str(i) for i, word in enumerate("two three four five six seven ei
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
 GROUPED = frozenset((";", "\\or"))
 JOINED = frozenset((":", "\\cup", "\\setminus"))
+POSTFIXES = frozenset(("^", "!", "\\circ", "%"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", "\\pmod", *FLIPPED))
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
+MARKS = RELATIONS | SEPARATORS | JOINED
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
 CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "cases")}
@@ -885,6 +897,8 @@ class Parser(Algebra):
 
     def whole(self, items: list[Item], rule: Callable[[], Node]) -> Node:
         """What a rule makes of all of these items."""
+        if len(items) == 1 and type(items[0]) is str and items[0][0] in DIGITS:  # the most frequent ones soon
+            return self.literal(items[0])
         self.work.spend(1 + len(items) // 8)
         outer = self.items, self.at, self.token
         self.items, self.at = [*items, "", "", "", ""], 0  # ends that may be looked past
@@ -896,6 +910,11 @@ class Parser(Algebra):
         return node
 
     def members(self, items: list[Item]) -> Node:
+        self.signs = self.choice = 0
+        if MARKS.isdisjoint(items):  # the most frequent ones soon
+            node = self.whole(items, self.quantity)
+            if not self.signs:
+                return node
         parts, joints = _split(items, SEPARATORS)
         found: list[Node] = []
         for part in parts:
@@ -923,27 +942,28 @@ class Parser(Algebra):
         return ("rel", tuple(signs), *map(self.side, parts))
 
     def side(self, items: list[Item]) -> Node:
-        if len(items) == 1 and type(items[0]) is str and items[0][0] in DIGITS:  # the most frequent one soon
-            return self.literal(items[0])
         if JOINED.isdisjoint(items):
             return self.whole(items, self.quantity)
         parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
-            return others[0] if _kind(node) == "text" and len(others) == 1 and node[1].upper() not in CHOICES else ("seq", ("::",), node, *others)
+            return others[0] if _kind(node) == "text" and len(others) == 1 and not self.barred(node[1]) else ("seq", ("::",), node, *others)
         for mark, other in zip(marks, others):
             node = ("without" if mark == "\\setminus" else "union", node, other)
         return node
+
+    def barred(self, label: str) -> bool:
+        return label.upper() in CHOICES or '"' + label in DENIALS
 
     def quantity(self) -> Node:
         words = []
         while _wording(self.token) and self.token not in MONEY:
             words.append(_wording(self.next()))
-        core = [word for word in words if word not in SET_WORDS]
-        if len(core) == 1 and core[0] in SETS:
-            self.skip("x")  # for all real x
-            return SETS[core[0]]
         if words:
+            core = [word for word in words if word not in SET_WORDS]
+            if len(core) == 1 and core[0] in SETS:
+                self.skip("x")  # for all real x
+                return SETS[core[0]]
             return ("text", _words(words) or "")
         self.unit = ""
         node = self.sum()
@@ -975,7 +995,8 @@ class Parser(Algebra):
         terms: list[Node] = []
         while not terms or self.token in SIGNS:
             negative = False
-            while sign := self.skip(*SIGNS):
+            while self.token in SIGNS:
+                sign = self.next()
                 if sign in ("\\pm", "\\mp"):  # the latter is the other sign than its +-, if there was one
                     self.signs += sign == "\\pm" or not self.signs
                     negative ^= self.choice >> self.signs - 1 & 1
@@ -1002,12 +1023,17 @@ class Parser(Algebra):
 
     def powers(self) -> Node:
         node = self.atom()
-        while mark := self.skip("^", "!", "\\circ", "%"):
+        while self.token in POSTFIXES:
+            mark = self.next()
             if mark == "^" and _flat([self.token]) in ("\\circ", "'", "th"):
                 mark = _flat([self.next()])
             if mark == "^":
                 exponent = self.exponent()
-                node = self.make("^", node + self.subscript() if type(node) is str else node, exponent)  # v^2_0
+                name = node + self.subscript() if type(node) is str else ""  # v^2_0
+                if name[:2] == "C_" and name[2:].isdecimal() and type(exponent) is int:
+                    node = self.make("\\binom", int(name[2:]), exponent)  # C_{10}^3
+                else:
+                    node = self.make("^", name or node, exponent)
             elif mark == "!":
                 node = self.make("!!" if self.skip("!") else "!", node)
                 _refuse(self.token == "!", "a factorial of a factorial")
@@ -1074,6 +1100,8 @@ class Parser(Algebra):
         return nodes[0] if len(nodes) == 1 else ("set", *nodes) if brackets == "{}" else ("seq", (brackets,), *nodes)
 
     def number(self, token: str) -> Node:
+        if self.token == "":
+            return self.literal(token)
         if self.token == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
@@ -1082,6 +1110,8 @@ class Parser(Algebra):
             self.unit = "_" + base  # 101_2 is 101 of that kind
         elif "." in token and self.skip("\\overline"):
             return self.literal(token, _plain(self.next()))
+        elif token[-1] == "." and type(self.token) is Group and _flat([self.token]).isdecimal():  # 0.(3)
+            return self.literal(token, _flat([self.next()]))
         elif token.isdecimal() and (self.token == "\\frac" or self.items[self.at + 1] == "/"):
             above, below = (_plain(self.items[self.at + i]) for i in ((1, 2) if self.token == "\\frac" else (0, 2)))
             if len(above + below) < 40 and 0 < int(above or 0) < int(below or 0):  # a mixed number
@@ -1155,6 +1185,7 @@ class Parser(Algebra):
 
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": lambda parser, _: parser.over(parser.argument(), parser.argument()),
+    "\\abs": lambda parser, _: parser.make("abs", parser.argument()),
     "\\binom": lambda parser, token: parser.make(token, parser.argument(), parser.argument()),
     "\\sqrt": Parser.root, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, _: ("set",), "\\R": lambda parser, _: ("R",),
@@ -1189,6 +1220,8 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
     """The value of tokens as a tree; a text node with the reason where they have none. `natural` takes a logarithm
     without a base to base e. Never raises."""
     why = ""
+    if len(tokens) == 1 and len(tokens[0]) < 16 and tokens[0].isdecimal():
+        return int(tokens[0])
     try:
         for items in _readings(_nest(tokens)):
             try:
@@ -1206,6 +1239,8 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
     """Some items, and the parts of them that may be the answer: without what they follow from, a condition behind them,
     words before them, and sides that may be unreadable."""
     yield items
+    if items[:1] == ["\\forall"] and "," in items:
+        yield (items := items[items.index(",") + 1 :])
     if "=>" in items:
         yield (items := _split(items, {"=>"})[0][-1])
     at, last = next((i for i, item in enumerate(items) if item in CONDITIONS), 0), items[-1] if items else ""
@@ -1228,7 +1263,7 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
-ZERO, ONE = Decimal(0), Decimal(1)
+ZERO, ONE, NEAR = Decimal(0), Decimal(1), Decimal("1E-25")
 PRIME = 2**124 + 253  # 5 modulo 8
 SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
@@ -1336,11 +1371,12 @@ class Reals(dict):
             shift = self.digits - x.adjusted() // 2
             return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
         size = abs(x) ** (p if q == 1 else y)
+        _refuse(q != 1 and y and abs(x) != 1 and abs(size - 1) < NEAR, "a power that is nearly 1")
         return -size if x < 0 and p % 2 else size
 
     def sine(self, x: Decimal, quarters: int = 0) -> Decimal:
         """The sine of x, a quarter of a turn further its cosine."""
-        _refuse(abs(x) > 10**6, "an angle beyond a million")
+        _refuse(abs(x) > 10**6 or (x and abs(x) < NEAR), "an angle beyond a million, or nearly 0")
         pi = self.value("\\pi", 0)
         x += quarters * pi / 2
         total = self.series(x - (x / (2 * pi)).to_integral_value() * 2 * pi, True)
@@ -1348,6 +1384,7 @@ class Reals(dict):
 
     def arctan(self, x: Decimal) -> Decimal:
         self.work.spend(60 * self.step)
+        _refuse(abs(x) * NEAR > 1, "nearly a right angle")
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
         return 8 * self.series(x, False)
@@ -1387,7 +1424,7 @@ REAL_LETTERS = frozenset("rstuvwxyz") | GREEK  # others are whole where there is
 SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
 NEGATIVE = {3: 1, 5: 2, 6: 4, 8: 8}  # the bit that makes a letter negative at a point
 BITS = (1, 2, 4, 8, 7, 11, 13, 14, 15)  # of the letters in order
-RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
+RUN = range(9, 45)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards, four large ones
 
 
 def _bare(text: str, work: Work) -> str:
@@ -1400,21 +1437,41 @@ def _bare(text: str, work: Work) -> str:
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
+def _fraction(text: str) -> Fraction | None:
+    """The value of a short number in the most frequent forms, 0.75 and -3/4 and frac{3}{4}; None of all others."""
+    if len(text) > 14 or not text.isascii():
+        return None
+    above, slash, below = text.removeprefix("-").removeprefix("\\").partition("/")
+    if above[-1:] == "}":
+        above, slash, below = above[:-1].removeprefix("d").removeprefix("t").removeprefix("frac{").partition("}{")
+    whole, _, part = (above, "", "") if slash else above.partition(".")
+    if not (whole + part).isdecimal() or (slash and not (below.isdecimal() and int(below))):
+        return None
+    value = Fraction(int(whole + part), int(below) if slash else 10 ** len(part))
+    return -value if text[0] == "-" else value
+
+
 def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str]:
     """The verdict on two answers, and why. `directed` says that b is the gold answer."""
     x, y = a.lstrip(" \\$").rstrip(" $."), b.lstrip(" \\$").rstrip(" $.")
     if x.isdecimal() and y.isdecimal() and x.isascii() and y.isascii():  # the most frequent ones soon
         return x.lstrip("0") == y.lstrip("0"), "not equal"
+    if (value := _fraction(x)) is not None and (other := _fraction(y)) is not None:
+        return value == other, "not equal"
     why = "not equal"
     try:
         a, b = _bare(a, work), _bare(b, work)
         left, right = scan(a, work), scan(b, work)
-        if not all(any(map(str.isalnum, text)) or "}" in text for text in map("".join, (left, right))):
-            return False, "nothing to compare"
+        if left == right or not left or not right:
+            alike = any(map(str.isalnum, "".join(left))) or not {*left}.isdisjoint("()[]<>}") or "\\}" in left
+            return left == right and alike, "equal" if alike else "nothing to compare"
         words, others = _words(left), _words(right)
-        if left == right or (words and words == others) or _reasoned(words, right) or _reasoned(others, left):
+        if (words and words == others) or _reasoned(words, right) or _reasoned(others, left):
             return True, "equal"
         readings = [(left, right)]
+        if "i" in left or "i" in right:  # which may be written j or I
+            left, right = _with_i(left, right), _with_i(right, left)
+            readings = [(left, right)]
         if "," in a or "," in b:  # 100,200 may be a list after all
             pairs = (scan(a, work, False), right), (left, scan(b, work, False))
             readings += [pair for pair in pairs if pair != (left, right)]
@@ -1440,8 +1497,15 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
     return False, why
 
 
+def _with_i(tokens: list[str], others: list[str]) -> list[str]:
+    alias = next((x for x in "jI" if x in tokens and "i" not in tokens and "i" in others and x not in others), "i")
+    return ["i" if token == alias else token for token in tokens]
+
+
 def _words(tokens: list[str]) -> str:
     """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
+    if tokens[0][0] in DIGITS:
+        return ""
     brackets = () if "," in tokens or ";" in tokens else ("(", ")")
     words = []
     for token in tokens:
@@ -1541,9 +1605,12 @@ class Judge(Algebra):
         (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
         if (unit != other and unit and other) or _kind(x) != _kind(y):
             return False
-        percent = "%" in (unit, other) and unit != other
-        factors = Fraction(1, 100 if unit else 1), Fraction(1, 100 if other else 1)
-        return self.match(x, y) or (percent and self.same(self.make("*", factors[0], x), self.make("*", factors[1], y)))
+        if self.match(x, y):
+            return True
+        if unit == other or "%" not in (unit, other):
+            return False
+        x, y = (self.make("*", Fraction(1, 100), x), y) if unit else (x, self.make("*", Fraction(1, 100), y))
+        return self.same(x, y)
 
     def same_solved(self, a: Node, b: Node) -> bool:
         sums = self.gold and _kind(b) == "rel" and type(b[2]) is tuple and b[2][0] == "+"
@@ -1651,7 +1718,9 @@ class Judge(Algebra):
         self.work.spend(2)
         if a == b:
             return True
-        if (_rational(a) and _rational(b)) or a in INFINITIES or b in INFINITIES:
+        if _rational(a) and _rational(b):
+            return _printed(a, b) or _printed(b, a)
+        if a in INFINITIES or b in INFINITIES:
             return False
         if type(b) is Fraction and abs(b.numerator) > 10**6 and b in self.decimals and abs(self.units_off(a, b)) < 1.5:
             return True  # such a gold answer was computed
@@ -1697,7 +1766,7 @@ class Judge(Algebra):
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
         for number in (*numbers, *RUN):
-            if number == RUN[0] and (not found or (real and not stepped)):
+            if (number == 9 and (not found or (real and not stepped))) or (number == 41 and not stepped):
                 break
             self.work.spend(4)
             x, y = self.fine[a, number], self.fine[b, number]
@@ -1713,15 +1782,28 @@ class Judge(Algebra):
     def draw(self, letter: str, number: int) -> Decimal:
         """The value of a letter at a point: of the nine, or of the run in whole numbers."""
         place = self.order.index(letter.rstrip("\0"))
-        draw = _draw(f"{letter} {min(number, 9)} {self.seed}")
+        draw = _draw(f"{letter} {number if number > 40 else min(number, 9)} {self.seed}")
         if number >= 9:
             # The first letter takes 16 consecutive values of each sign, the others run slower: all parities meet.
+            if number > 40:
+                return Decimal(draw % 10**5)
             step = number - 9
             size = step // (place + 1) % 16 + draw % 5
             return Decimal(-1 - size if step >> max(0, 4 - place) & 1 else size)
         size = Decimal(draw % 10**9 + 10**8).scaleb(-9) * SCALE[number]
         size = size or Decimal(2 + draw % (6, 12, 24)[number // 3])
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
+
+
+def _printed(a: int | Fraction, b: int | Fraction) -> bool:
+    """Whether a is the decimal b with the error of a float: all the 16 or 17 digits that a program prints, and b short
+    and at most four floats away."""
+    if abs(a.numerator) < 10**9 or not 0 < abs(a - b) < 1 or not 1e-4 < abs(a) < 1e15:
+        return False
+    x, y = float(a), float(b)
+    digits, short = repr(x).strip("-0.").replace(".", ""), repr(y).strip("-0.").replace(".", "")
+    near = abs(x - y) <= 4 * math.ulp(y) and len(short) < 13 <= 15 < len(digits)
+    return near and Fraction(repr(x)) == a and Fraction(repr(y)) == b
 
 
 def _product_of_names(node: Node) -> bool:
