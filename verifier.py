@@ -253,7 +253,7 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             break
         if content.strip("{} $?.~_"):
             lead = text[max(0, at - 4) : at].replace("= - ", "=-")
-            if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
+            if lead and lead[-1] in "-−" and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.append((at, end, content))
     return found
@@ -520,7 +520,7 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
     work.spend(len(text))
     if text.isdecimal():
         return [text]
-    if "," in text or "\\" in text or "{}" in text or ".m" in text or ".M" in text:
+    if "," in text or "{}" in text or ".m" in text or ".M" in text:
         if grouped and ",\\," in text and not any(c in text for c in "([{"):
             text = text.replace(",\\,", ",")
         for old, new in REWRITTEN:
@@ -568,7 +568,9 @@ def _end(s: str, i: int, characters: Container[str]) -> int:
 
 def _number(s: str, i: int, out: list[str], joins: str) -> int:
     """Append the number at `i`, or several that commas separate; the index after it."""
-    end = _end(s, i, DIGITS)
+    end = i
+    while s[end] in DIGITS:
+        end += 1
     token, mark = s[i:end], s[end]
     if mark == " " and mark in joins and 0 < len(token) < 4 and token[0] != "0":
         while s[end] == mark and _end(s, end + 1, DIGITS) == end + 4:  # a group of three digits
@@ -774,7 +776,8 @@ POSTFIXES = frozenset(("^", "!", "\\circ", "%"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", "\\pmod", *FLIPPED))
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
-MARKS = RELATIONS | SEPARATORS | JOINED
+FRACTIONS = frozenset(("\\choose", "\\over"))
+MARKS = RELATIONS | SEPARATORS | JOINED | FRACTIONS
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
 CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "cases")}
@@ -1079,8 +1082,8 @@ class Parser(Algebra):
         return ATOMS[token](self, token)
 
     def group(self, brackets: str, items: list[Item]) -> Node:
-        if brackets == "{}" and len(items) == 1 and type(items[0]) is str and items[0][0] in DIGITS:
-            return self.literal(items[0])
+        if brackets in ("{}", "()") and items and MARKS.isdisjoint(items):  # the most frequent ones soon
+            return self.whole(items, self.quantity)
         if brackets in FENCES:
             return self.make(FENCES[brackets], self.whole(items, self.sum))
         if brackets.startswith("\\begin"):
@@ -1091,7 +1094,7 @@ class Parser(Algebra):
             self.signs, self.choice = outer
             nodes = node[2:] if _kind(node) == "list" else (node,)
             return node if _kind(node) in ("rel", "R", "set") else ("set", *nodes)
-        parts, marks = _split(items, {"\\choose", "\\over"})
+        parts, marks = _split(items, FRACTIONS)
         if len(marks) == 1:
             above, below = (self.whole(part, self.sum) for part in parts)
             return self.over(above, below) if marks == ["\\over"] else self.make("\\binom", above, below)
@@ -1472,9 +1475,10 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         if "i" in left or "i" in right:  # which may be written j or I
             left, right = _with_i(left, right), _with_i(right, left)
             readings = [(left, right)]
-        if "," in a or "," in b:  # 100,200 may be a list after all
-            pairs = (scan(a, work, False), right), (left, scan(b, work, False))
-            readings += [pair for pair in pairs if pair != (left, right)]
+        if "," in a and any(len(token) > 3 and token[0] in DIGITS for token in left):  # 100,200 may be a list after all
+            readings.append((scan(a, work, False), right))
+        if "," in b and any(len(token) > 3 and token[0] in DIGITS for token in right):
+            readings.append((left, scan(b, work, False)))
     except Unread as error:
         return bool(a) and a == b, f"not equal as far as decided: {error}"
     (letter, rest), (other, reason) = _choice(left), _choice(right)
