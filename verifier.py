@@ -274,7 +274,9 @@ def _closing(text: str, at: int, work: Work) -> int:
 
 def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
     """The values of the first of some spans, in the order of the text or against it, and of those joined to it."""
-    lead = text[max(0, spans[-1][0] - 20) : spans[-1][0]].lower().rstrip(" $") if spans[1:] else ""
+    if len(spans) == 1:
+        return [spans[0][2]]
+    lead = text[max(0, spans[-1][0] - 20) : spans[-1][0]].lower().rstrip(" $")
     run, hedged = spans[:1], boxes and lead.endswith(("either", "if not"))
     for one, other in pairwise(spans):
         gap = text[min(one[1], other[1]) : max(one[0], other[0])]
@@ -338,7 +340,7 @@ def _formulas(text: str, work: Work) -> list[Span]:
 
 def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
     """Whether the clause right before a value says that it is not the answer, or not known to be, or doubts it."""
-    if not doubts and not any(cue in before for cue in CUES):
+    if not doubts and not any(map(before.__contains__, CUES)):
         return False
     clause = before.lower().replace("’", "'")
     end = clause.rstrip(" $\\([*_:\n")
@@ -349,7 +351,7 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
         clause = clause.rpartition(mark)[2]
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
     said = [word for word in words if word not in COPULAS][-1:]
-    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + DENIED + doubts)
+    return bool(NOT.intersection(said)) or any(map(clause.__contains__, UNSURE + DENIED + doubts))
 
 
 def _marked(text: str, work: Work, bare: bool = False) -> Run:
@@ -781,7 +783,7 @@ MARKS = RELATIONS | SEPARATORS | JOINED | FRACTIONS
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
 CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "cases")}
-BRACKETS = frozenset((*CLOSERS, ")", "]", "}", "\\}"))
+BRACKETS = frozenset((*CLOSERS, *(closer for closers in CLOSERS.values() for closer in closers)))
 FENCES = {"||": "abs", "\\lfloor\\rfloor": "floor", "\\lceil\\rceil": "ceil"}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
 SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
@@ -809,6 +811,9 @@ def _nest(tokens: list[str]) -> list[Item]:
         return [*tokens]
     stack: list[tuple[str, list[Item]]] = [("", [])]
     for token in tokens:
+        if token not in BRACKETS and token != ":":
+            stack[-1][1].append(token)
+            continue
         opener, items = stack[-1]
         before = items[-1] if items else "+"
         if opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(before):
@@ -970,6 +975,8 @@ class Parser(Algebra):
             return ("text", _words(words) or "")
         self.unit = ""
         node = self.sum()
+        if self.token == self.unit == "":
+            return node
         while _wording(self.token) in SCALES:
             node = self.make("*", node, SCALES[_wording(self.next())])
         name = suffix = ""
@@ -1012,6 +1019,8 @@ class Parser(Algebra):
         factors = [self.powers()]
         while True:
             before, token = self.items[self.at - 1], self.token
+            if token == "":
+                break
             if token == "*" or (token == "/" and not _wording(self.items[self.at + 1])):
                 self.next()
                 while sign := self.skip("-", "+"):
@@ -1022,7 +1031,8 @@ class Parser(Algebra):
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
             else:
-                return self.make("*", *factors) if factors[1:] else factors[0]
+                break
+        return self.make("*", *factors) if factors[1:] else factors[0]
 
     def powers(self) -> Node:
         node = self.atom()
@@ -1064,10 +1074,10 @@ class Parser(Algebra):
 
     def atom(self) -> Node:
         self.work.spend(3)
-        number, token = self.digit(), self.next()
+        token = self.next()
         if type(token) is Group:
             return self.group(token.brackets, token.items)
-        if number:
+        if token[:1] in DIGITS:
             return self.number(token)
         if _named(token):
             name = token if token in CONSTANTS else token + self.subscript()
@@ -1082,7 +1092,7 @@ class Parser(Algebra):
         return ATOMS[token](self, token)
 
     def group(self, brackets: str, items: list[Item]) -> Node:
-        if brackets in ("{}", "()") and items and MARKS.isdisjoint(items):  # the most frequent ones soon
+        if brackets in ("{}", "()") and items and MARKS.isdisjoint(items):
             return self.whole(items, self.quantity)
         if brackets in FENCES:
             return self.make(FENCES[brackets], self.whole(items, self.sum))
@@ -1440,10 +1450,12 @@ def _bare(text: str, work: Work) -> str:
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
 
 
-def _fraction(text: str) -> Fraction | None:
+def _fraction(text: str) -> int | Fraction | None:
     """The value of a short number in the most frequent forms, 0.75 and -3/4 and frac{3}{4}; None of all others."""
     if len(text) > 14 or not text.isascii():
         return None
+    if text.isdecimal():
+        return int(text)
     above, slash, below = text.removeprefix("-").removeprefix("\\").partition("/")
     if above[-1:] == "}":
         above, slash, below = above[:-1].removeprefix("d").removeprefix("t").removeprefix("frac{").partition("}{")
@@ -1563,10 +1575,14 @@ class Judge(Algebra):
         self.work.spend(2)
         if type(a) is not tuple and type(b) is not tuple:
             return self.same(a, b)
-        a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
         kinds = kind, other = _kind(a), _kind(b)
         if kinds == ("", ""):
             return self.same(a, b)
+        if "quantity" in kinds and kind in ("", "quantity") and other in ("", "quantity"):
+            return self.same_quantity(a, b)
+        if "matrix" in kinds:
+            a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
+            kinds = kind, other = _kind(a), _kind(b)
         if a == b:
             return True
         if kind == other and kind in ("seq", "matrix") and a[1] == b[1]:
@@ -1606,7 +1622,8 @@ class Judge(Algebra):
 
     def same_quantity(self, a: Node, b: Node) -> bool:
         """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
-        (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
+        x, (unit,) = a[1:] if _kind(a) == "quantity" else (a, ("",))
+        y, (other,) = b[1:] if _kind(b) == "quantity" else (b, ("",))
         if (unit != other and unit and other) or _kind(x) != _kind(y):
             return False
         if self.match(x, y):
