@@ -153,8 +153,9 @@ DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least
 wrong|incorrect""")
 DENIED = _phrases("""false that|not true that|wrong answer|incorrect answer|might think|may think|would think
 if the answer|if it were""")
-CUES = ("n't", "n’t", "no", "never", "unsure", "whether", "false", "rong", "correct", "than", "rom", "ost", "xcept", "but", "if", "If", "think")
-EXCLUDED = _phrases("different from|less than|more than|greater than|at most|at least|except|anything but|all but|if not")
+CUES = _phrases("n't|n’t|no|never|unsure|whether|false|rong|correct|than|rom|most|least|xcept|but|if|If|think")
+EXCLUDED = _phrases("different from|except|anything but|all but|if not")
+BOUNDING = _phrases("less than|more than|greater than|at most|at least")
 JOINTS = frozenset("text quad qquad maybe perhaps possibly for part".split())  # words that may stand beside "and"
 OR = frozenset("or ou oder или o vs versus either else 或 或者 または 또는".split())
 # A number right after one of these is not what is asserted.
@@ -306,8 +307,12 @@ def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
     if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
         return [rest[:3] + " " + run[-1]]
     opener = next((word for word in OR if rest.lower().startswith(word) and not rest[len(word) :][:1].isalpha()), "")
-    stated = _statement(rest[len(opener) :], work) if opener else _marked(after, work, True) if marked else []
-    if not stated or not any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in stated[-1]):
+    if opener:
+        words = rest[len(opener) : 80].split()
+        stated = _statement(rest[len(opener) :], work) or [word for word in words if any(map(str.isdigit, word))][:1]
+    else:
+        stated = _marked(after, work, True) if marked else []
+    if not stated or not (any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in stated[-1]) or (opener and len(stated[-1]) < 9)):
         return run
     value, other = " , ".join(run), stated[-1]
     if judge(value, other, work)[0] or (run[1:] and judge(run[-1], other, work)[0]):
@@ -344,7 +349,7 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
         return False
     clause = before.lower().replace("’", "'")
     end = clause.rstrip(" $\\([*_:\n")
-    if end.endswith(EXCLUDED):
+    if end.endswith(EXCLUDED) or (end.endswith(BOUNDING) and "answer" in end):
         return True
     clause = end + " " if ":" in clause[len(end) :] else clause
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
@@ -397,6 +402,8 @@ def _statement(text: str, work: Work, bare: bool = False) -> Run:
     line = line.strip(" .*_`\"'。\t\r")
     mark, *reason = line.split(None, 2) or [""]
     first = mark.strip("().,:;*，")
+    if first in CHOICES and text[text.find(first) + 1 :].strip(" .):\n") in CHOICES:
+        return []
     if first in CHOICES and mark[-1] in ".,:;)，" and reason and len(reason[0]) > 1 and reason[0].islower():
         return [line if reason[0] in ("or", "and") else first]  # B, for ...
     if bare and first[:1].isalpha() and first not in CHOICES and first.lower() not in VERDICTS:
@@ -790,7 +797,7 @@ SET_WORDS = frozenset("all every any each the set of number numbers value values
 CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
 BOUNDS = CONDITIONS | FLIPPED.keys() | {"\\in", "!=", "~"}
 DENIALS = frozenset("""\\not "not "no "most "least "more "less "than "about "if "or "never "neither "cannot "twice "half
-"double "wrong "false "incorrect "doubt "whether "nobody "opposite "negative "reciprocal""".split())
+"double "wrong "false "incorrect "doubt "unsure "whether "nobody "opposite "negative "reciprocal""".split())
 
 
 class Group:
@@ -1740,7 +1747,7 @@ class Judge(Algebra):
         if a == b:
             return True
         if _rational(a) and _rational(b):
-            return _printed(a, b) or _printed(b, a)
+            return self.printed(a, b) or self.printed(b, a)
         if a in INFINITIES or b in INFINITIES:
             return False
         if type(b) is Fraction and abs(b.numerator) > 10**6 and b in self.decimals and abs(self.units_off(a, b)) < 1.5:
@@ -1752,6 +1759,16 @@ class Judge(Algebra):
             return self.agree(a, b)
         # A multiple of the prime, which is known, may have been added; but not in numbers that are as small as its root.
         return _height(a) + _height(b) < 60 or self.drawn[a] == self.drawn[b]
+
+    def printed(self, a: int | Fraction, b: int | Fraction) -> bool:
+        """Whether a is the decimal b with the error of a float: 16 or 17 digits as a program prints them, at most four
+        floats from a b of at most 12 digits."""
+        if abs(a.numerator) < 10**9 or not 0 < abs(a - b) < 1 or not 1e-4 < abs(a) < 1e15:
+            return False
+        x, y = float(abs(a)), float(abs(b))
+        close = abs(x - y) <= 4 * math.ulp(y) and Fraction(repr(x)) == abs(a) and Fraction(repr(y)) == abs(b)
+        digits, others = (len(repr(z).strip("0.").replace(".", "")) for z in (x, y))
+        return close and others < 13 and digits > 15 and any(repr(x) in text for text in self.texts)
 
     @cached_property
     def decimals(self) -> set[Fraction]:
@@ -1816,17 +1833,6 @@ class Judge(Algebra):
         return -size if NEGATIVE.get(number, 0) & BITS[place % 9] else size
 
 
-def _printed(a: int | Fraction, b: int | Fraction) -> bool:
-    """Whether a is the decimal b with the error of a float: all the 16 or 17 digits that a program prints, and b short
-    and at most four floats away."""
-    if abs(a.numerator) < 10**9 or not 0 < abs(a - b) < 1 or not 1e-4 < abs(a) < 1e15:
-        return False
-    x, y = float(a), float(b)
-    digits, short = repr(x).strip("-0.").replace(".", ""), repr(y).strip("-0.").replace(".", "")
-    near = abs(x - y) <= 4 * math.ulp(y) and len(short) < 13 <= 15 < len(digits)
-    return near and Fraction(repr(x)) == a and Fraction(repr(y)) == b
-
-
 def _product_of_names(node: Node) -> bool:
     return type(node) is str or (type(node) is tuple and node[0] == "*" and all(type(x) is str for x in node[1:]))
 
@@ -1839,9 +1845,10 @@ def _is_name(node: Node, value: Node) -> bool:
     if _product_of_names(node):
         return type(value) is not str or value not in CHOICES
     found = letters(node)
-    if not found or not found.isdisjoint("stuvwxyz") or letters(value) or not value:
+    if not found or any(name[0] in "stuvwxyz" for name in found) or letters(value) or not value:
         return False
-    return len(found) > 1 or node[0] in ("abs", "\\sin", "\\cos") or (node[0] == "*" and node[1] in found)
+    called = node[0] in ("\\sin", "\\cos") or (node[0] == "*" and node[1] in {*"fghFGHPQpq"})
+    return len(found) > 1 or called or (node[0] == "abs" and not min(found).islower())
 
 
 if __name__ == "__main__":
