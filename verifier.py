@@ -135,6 +135,7 @@ def _phrases(lines: str) -> tuple[str, ...]:
 ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|>
 <|return|>""".split()
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
+# What is only thought, or not shown, stands between these; and what is struck out, in braces after those.
 THOUGHTS = ("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>")
 THOUGHTS += ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>")
 HIDDEN = ("<!--", "-->"), ("<del>", "</del>")
@@ -142,17 +143,15 @@ STRUCK = ("\\cancel{", "\\xcancel{", "\\bcancel{", "\\sout{", "\\phantom{", "\\h
 POINTING = _phrases("but |which |that |this |it |oh, |hmm, |wait, |(")  # before a retraction
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
 was wrong|was incorrect|is impossible|cannot be|wrong|incorrect|no, |no.|doesn't work|does not work|doesn't satisfy
-does not satisfy|fails|contradicts|on reflection|on second thought|scratch that|that's wrong|it's wrong
-correction|just kidding|ではない|不对|是错|错""")
+does not satisfy|fails|contradicts|on reflection|on second thought|scratch that|that's wrong|correction|just kidding
+ではない|不对|是错|错""")
 NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
 COPULAS = frozenset("be equal equals necessarily exactly just have the following".split())
 UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
 not think|i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer
-not clear|unclear""")
+not clear|unclear|false that|not true that|wrong answer|incorrect answer|might think|may think|if the answer|if it were""")
 DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether
 wrong|incorrect""")
-DENIED = _phrases("""false that|not true that|wrong answer|incorrect answer|might think|may think|would think
-if the answer|if it were""")
 CUES = _phrases("n't|n’t|no|never|unsure|whether|false|rong|correct|than|rom|most|least|xcept|but|if|If|think")
 EXCLUDED = _phrases("different from|except|anything but|all but|if not")
 BOUNDING = _phrases("less than|more than|greater than|at most|at least")
@@ -160,13 +159,13 @@ JOINTS = frozenset("text quad qquad maybe perhaps possibly for part".split())  #
 OR = frozenset("or ou oder или o vs versus either else 或 或者 または 또는".split())
 # A number right after one of these is not what is asserted.
 BARRED = frozenset("""than except between twice half double instead depends none close problem step equation root modulo
-near""".split())
+near""".split())  # fmt: skip
 MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are")
 FOREIGN = ("答案是", "答案为", "答案：", "答案:", "答案】", "选", "정답은")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
 approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```", "입니다")
+STOPPERS = _phrases(". | because| since|, which|, so | where | when |**|</answer>|。|```|입니다")
 CHOICES = frozenset("ABCDEFGHIJ")
 BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
 REASONS = frozenset('"because "since "as "for'.split())
@@ -211,14 +210,13 @@ def _shown(text: str, work: Work) -> str:
         if "_of_box|>" in text:
             text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
         for opener, closer in THOUGHTS:
-            if opener in text or closer in text:
-                text = text.rpartition(closer)[2].partition(opener)[0].removeprefix("ing").removeprefix(">")
+            text = text.rpartition(closer)[2].partition(opener)[0]
+        text = text.removeprefix("ing>").removeprefix(">")
         for opener, closer in HIDDEN:
-            shown, *parts = text.split(opener)
-            text = shown + "".join(part.partition(closer)[2] for part in parts)
+            text = "".join([x if i == 0 else x.partition(closer)[2] for i, x in enumerate(text.split(opener))])
     if "~~" in text:
         text = "".join(text.split("~~")[::2])
-    if "%" in text and ("\n%" in text or text[0] == "%"):
+    if "\n%" in text or text[:1] == "%":
         text = "\n".join(line for line in text.split("\n") if line[:1] != "%")
     for command in STRUCK if "cancel{" in text or "phantom{" in text or "\\sout{" in text else ():
         shown, *parts = text.split(command)
@@ -283,7 +281,7 @@ def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
         gap = text[min(one[1], other[1]) : max(one[0], other[0])]
         words = "".join(c if c.isalpha() else " " for c in gap.lower()).split()
         if len(gap) <= 80 and ((boxes and ". " not in gap) or JOINTS.issuperset({*words} - OR)):
-            hedged |= not OR.isdisjoint(words) or (not words and 0 < len(gap.strip(" $")) and gap.strip(" $") in "|/+-*^")
+            hedged |= not OR.isdisjoint(words) or gap.strip(" $") in {*"|/+-*^"}
         words = [word for word in words if word not in JOINTS and len(word) > 1]
         together = len(gap) <= 40 and words in ([], ["and"]) and not any(c in "+*/^_<>.:" for c in gap)
         if not hedged and not (together and ("=" not in gap or gap.rstrip(" $").endswith("="))):
@@ -304,22 +302,22 @@ def _retracted(after: str) -> bool:
 def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
     """The values of a run and what the text behind it states as well: together, if not equal, a hedge."""
     rest = after[:400].lstrip(" $.,)]}*\n\\").removeprefix("quad").lstrip(" \\").removeprefix("text{").lstrip()
-    if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
-        return [rest[:3] + " " + run[-1]]
     opener = next((word for word in OR if rest.lower().startswith(word) and not rest[len(word) :][:1].isalpha()), "")
-    if opener:
+    if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
+        stated = [rest[1]]
+    elif opener:
         words = rest[len(opener) : 80].split()
         stated = _statement(rest[len(opener) :], work) or [word for word in words if any(map(str.isdigit, word))][:1]
     else:
         stated = _marked(after, work, True) if marked else []
-    if not stated or not (any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in stated[-1]) or (opener and len(stated[-1]) < 9)):
+    value, other = " , ".join(run), "".join(stated[-1:])
+    if not any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in other) and not (opener and len(other.split()) == 1):
         return run
-    value, other = " , ".join(run), stated[-1]
     if judge(value, other, work)[0] or (run[1:] and judge(run[-1], other, work)[0]):
         return run
     letters = [x for x in (value, other) if x.strip("(). ") in CHOICES]
-    if len(letters) == 1:
-        return [f"({letters[0].strip('(). ')}) " + (other if letters == [value] else value)]  # the value of a choice
+    if len(letters) == 1:  # of a choice, beside its value
+        return [f"({letters[0].strip('(). ')}) " + (other if letters == [value] else value)]
     return [f"{value} or {other}"]
 
 
@@ -356,7 +354,7 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
         clause = clause.rpartition(mark)[2]
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
     said = [word for word in words if word not in COPULAS][-1:]
-    return bool(NOT.intersection(said)) or any(map(clause.__contains__, UNSURE + DENIED + doubts))
+    return bool(NOT.intersection(said)) or any(map(clause.__contains__, UNSURE + doubts))
 
 
 def _marked(text: str, work: Work, bare: bool = False) -> Run:
@@ -375,8 +373,8 @@ def _marked(text: str, work: Work, bare: bool = False) -> Run:
     for start in sorted(starts, reverse=True):
         run = _statement(text[start : start + 4000], work, bare)
         if run and sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")):
-            end = text.find(run[-1], start, start + 4000) + len(run[-1])
-            return _unless(run, text[end : end + 400], work, False)
+            after = text[start : start + 4000].partition(run[-1])[2]
+            return _unless(run, after, work, False) if after else run
     return []
 
 
@@ -433,12 +431,11 @@ def _last(text: str, work: Work) -> Run:
         opener = max(map(line.rfind, "(["))
         words = (line + after).split()
         run = [words.pop().rpartition(">>")[2]]
-        while words and (
-            words[-1] == "or"
-            or run[0] in ("or", "and")
-            or (words[-1] == "and" and any(map(str.isdigit, "".join(words[-2:-1]))))
-            or not any(c.isalpha() or c in ".,:;" for c in words[-1])
-        ):
+        while words:
+            numbers = words[-1] == "and" and "".join(words[-2:-1]).strip(",")[-1:] in DIGITS
+            if any(c.isalpha() or c in ".,:;" for c in words[-1]) and words[-1] != "or" and not numbers:
+                if run[0] not in ("or", "and"):
+                    break
             run.insert(0, words.pop())
             if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
                 words[-1] = "*"  # 4 x 5 = 20
@@ -771,11 +768,15 @@ class Algebra:
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 # Words that change a value, or deny it, are no units; others are where they are in UNITS or THINGS or a plural.
-NO_UNITS = frozenset("""if is not no more less least most than about when where for with mod modulo base nor but wrong
+NO_UNITS = frozenset(
+    """if is not no more less least most than about when where for with mod modulo base nor but wrong
 false maybe squared cubed plus minus times half halves third thirds fourths quarters fifths sixths sevenths eighths
-ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""".split())
-THINGS = frozenset("""th st nd rd place grade floor unit percent people men women children person child way time square sq cubic cu per mph am pm
-个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里 平方米 平方厘米 立方厘米""".split())
+ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""".split()
+)
+THINGS = frozenset(
+    """th st nd rd place grade floor unit percent people men women children person child way time square sq cubic cu per mph am pm
+个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里 平方米 平方厘米 立方厘米""".split()
+)
 MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
@@ -796,8 +797,10 @@ SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": (
 SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
 CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
 BOUNDS = CONDITIONS | FLIPPED.keys() | {"\\in", "!=", "~"}
-DENIALS = frozenset("""\\not "not "no "most "least "more "less "than "about "if "or "never "neither "cannot "twice "half
-"double "wrong "false "incorrect "doubt "unsure "whether "nobody "opposite "negative "reciprocal""".split())
+DENIALS = frozenset(
+    """\\not "not "no "most "least "more "less "than "about "if "or "never "neither "cannot "twice "half
+"double "wrong "false "incorrect "doubt "unsure "whether "nobody "opposite "negative "reciprocal""".split()
+)
 
 
 class Group:
@@ -962,7 +965,11 @@ class Parser(Algebra):
         parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
-            return others[0] if _kind(node) == "text" and len(others) == 1 and not self.barred(node[1]) else ("seq", ("::",), node, *others)
+            return (
+                others[0]
+                if _kind(node) == "text" and len(others) == 1 and not self.barred(node[1])
+                else ("seq", ("::",), node, *others)
+            )
         for mark, other in zip(marks, others):
             node = ("without" if mark == "\\setminus" else "union", node, other)
         return node
@@ -1000,7 +1007,12 @@ class Parser(Algebra):
             else:
                 single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
                 name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
-            measured |= token == "'" or word in THINGS or word in UNITS or (len(word) > 2 and word[-1] == "s" and word[-2] != "s")
+            measured |= (
+                token == "'"
+                or word in THINGS
+                or word in UNITS
+                or (len(word) > 2 and word[-1] == "s" and word[-2] != "s")
+            )
         _refuse(name and not measured, f"{name!r} is no unit")
         unit, self.unit = "%" if name == "/cent" else name or self.unit, ""
         if not unit or unit.startswith("unit"):
