@@ -136,10 +136,13 @@ ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id
 <|return|>""".split()
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 # What is only thought, or not shown, stands between these; and what is struck out, in braces after those.
-THOUGHTS = ("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>")
-THOUGHTS += ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>")
-HIDDEN = ("<!--", "-->"), ("<del>", "</del>")
-STRUCK = ("\\cancel{", "\\xcancel{", "\\bcancel{", "\\sout{", "\\phantom{", "\\hphantom{", "\\vphantom{")
+# What stands between these is only thought, and between those not shown.
+THOUGHTS = (("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"),
+    ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>"),
+)  # fmt: skip
+HIDDEN = (("<!--", "-->"), ("<del>", "</del>"), ("~~", "~~"), ("\n%", "\n"), ("\\cancel{", "}"), ("\\xcancel{", "}"),
+    ("\\bcancel{", "}"), ("\\sout{", "}"), ("\\phantom{", "}"),
+)  # fmt: skip
 POINTING = _phrases("but |which |that |this |it |oh, |hmm, |wait, |(")  # before a retraction
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
 was wrong|was incorrect|is impossible|cannot be|wrong|incorrect|no, |no.|doesn't work|does not work|doesn't satisfy
@@ -174,7 +177,7 @@ VERDICTS = {"yes": "no nope never", "no": "yes", "true": "false never", "false":
 
 
 def _final(response: str, work: Work) -> Run:
-    text = _shown(response.rstrip(), work)
+    text = _shown(response.rstrip())
     boxes = _boxes(text, work)
     if boxes:
         start, end, _ = boxes[0]
@@ -200,27 +203,20 @@ def _final(response: str, work: Work) -> Run:
     return _last(text, work)
 
 
-def _shown(text: str, work: Work) -> str:
+def _shown(text: str) -> str:
     """A response without what is not shown, or not meant: marks of its end, thoughts, comments, what is struck out."""
     for character in INVISIBLE if not text.isascii() else ():
         text = text.replace(character, "")
     if "<" in text or "◁" in text:
         for token in ENDS if text[-1] == ">" else ():
             text = text.replace(token, " ")
-        if "_of_box|>" in text:
-            text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
         for opener, closer in THOUGHTS:
             text = text.rpartition(closer)[2].partition(opener)[0]
-        text = text.removeprefix("ing>").removeprefix(">")
-        for opener, closer in HIDDEN:
-            text = "".join([x if i == 0 else x.partition(closer)[2] for i, x in enumerate(text.split(opener))])
-    if "~~" in text:
-        text = "".join(text.split("~~")[::2])
-    if "\n%" in text or text[:1] == "%":
-        text = "\n".join(line for line in text.split("\n") if line[:1] != "%")
-    for command in STRUCK if "cancel{" in text or "phantom{" in text or "\\sout{" in text else ():
-        shown, *parts = text.split(command)
-        text = " ".join([shown, *(part[_closing("{" + part, 0, work) - 1 :] for part in parts)])
+        text = text.removeprefix("ing").removeprefix(">")
+    for opener, closer in HIDDEN if any(map(text.__contains__, ("<", "~~", "%", "cancel", "phantom", "sout"))) else ():
+        shown, *parts = ("\n" + text).split(opener)
+        text = " ".join([shown[1:], *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
     return text
 
 
@@ -1296,7 +1292,8 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
 ZERO, ONE, NEAR = Decimal(0), Decimal(1), Decimal("1E-25")
-PRIME = 2**124 + 253  # 5 modulo 8
+PRIME = 2**250 + 2493  # 5 modulo 8
+ROOT = pow(2, PRIME // 4, PRIME)  # of -1
 SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
 
@@ -1305,20 +1302,17 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """The values of rational expressions at a point modulo a prime, where i is a root of -1; the point is drawn from a
-    seed. Raises NotImplementedError at any other operation."""
+    """The values of rational expressions at a point modulo a prime, where i is a root of -1. The point is drawn from a
+    seed, and so is the prime, but where it may be known. Raises NotImplementedError at any other operation."""
 
-    def __init__(self, seed: str, work: Work, prime: int = PRIME):
-        self.seed, self.work, self.prime = seed, work, prime
-        self["i"] = pow(2, prime // 4, prime)
-
-    def drawn(self) -> "Residues":
-        """Values modulo another prime of 125 bits, which is drawn from the seed as well."""
-        prime = (_draw(self.seed) >> 131 | 1 << 124) // 8 * 8 + 5  # 2 is no square modulo such a prime
-        while math.gcd(prime, SMALL) > 1 or pow(2, prime // 2, prime) != prime - 1:
-            self.work.spend(4)
-            prime += 8
-        return Residues(self.seed, self.work, prime)
+    def __init__(self, seed: str, work: Work, known: bool):
+        self.seed, self.work, self.prime = seed, work, PRIME
+        if not known:
+            self.prime = (_draw(seed) >> 131 | 1 << 124) // 8 * 8 + 5  # 2 is no square modulo such a prime
+            while math.gcd(self.prime, SMALL) > 1 or pow(2, self.prime // 2, self.prime) != self.prime - 1:
+                work.spend(4)
+                self.prime += 8
+        self["i"] = ROOT if known else pow(2, self.prime // 4, self.prime)
 
     def __missing__(self, node: Node) -> int:
         self.work.spend(2)
@@ -1340,10 +1334,11 @@ class Residues(dict):
 
 
 def _height(node: Node) -> int:
-    """A bound on the bits of the sum of all coefficients of a rational expression, over and under the fraction bar."""
-    if type(node) is tuple:
-        return sum(map(_height, node[1:])) + len(node) if node[0] != "^" else (_height(node[1]) + 1) * abs(node[2])
-    return 0 if type(node) is str else _bits(node)
+    """A bound on the bits of the coefficients of some rational expressions, over and under the fraction bar."""
+    if type(node) is not tuple:
+        return _bits(node) if _rational(node) else 0
+    power = abs(node[2]) if node and node[0] == "^" and type(node[2]) is int else 1
+    return (sum(map(_height, node)) + len(node)) * power
 
 
 class Reals(dict):
@@ -1518,6 +1513,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
             return True, "equal"
         readings += [(rest, right)] * bool(rest) + [(left, reason)] * bool(reason)
     trees: dict[tuple[int, bool], Node] = {}  # each reading of a side is parsed once
+    seed = "\0".join(sorted((a, b)))
     for pair in readings:
         for natural in (False, True) if "\\log" in pair[0] or "\\log" in pair[1] else (False,):
             try:
@@ -1525,7 +1521,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
                     if (id(tokens), natural) not in trees:
                         trees[id(tokens), natural] = parse(tokens, work, natural)
                 x, y = (trees[id(tokens), natural] for tokens in pair)
-                if Judge(x, y, (a, b), work, right if directed else ()).match(x, y):
+                if Judge(x, y, seed, work, right if directed else ()).match(x, y):
                     return True, "equal"
             except (Unread, ArithmeticError, RecursionError) as error:
                 why = f"not equal as far as decided: {error}"
@@ -1582,13 +1578,9 @@ def _choice(tokens: list[str]) -> tuple[str, list[str]]:
 class Judge(Algebra):
     """Compares two trees at points that derive from a seed: from both texts, so that no point is known beforehand."""
 
-    def __init__(self, x: Node, y: Node, texts: tuple[str, str], work: Work, gold: Sequence[str] = ()):
+    def __init__(self, x: Node, y: Node, seed: str, work: Work, gold: Sequence[str] = ()):
         super().__init__(work)
-        self.trees, self.texts, self.gold = (x, y), texts, gold  # the gold answer's tokens, where one side is that
-
-    @cached_property
-    def seed(self) -> str:
-        return "\0".join(sorted(self.texts))
+        self.trees, self.seed, self.gold = (x, y), seed, gold  # the tokens of the gold answer, where y is one
 
     def match(self, a: Node, b: Node) -> bool:
         self.work.spend(2)
@@ -1764,13 +1756,9 @@ class Judge(Algebra):
             return False
         if type(b) is Fraction and abs(b.numerator) > 10**6 and b in self.decimals and abs(self.units_off(a, b)) < 1.5:
             return True  # such a gold answer was computed
-        try:
-            if self.residues[a] != self.residues[b]:
-                return False
-        except NotImplementedError:
-            return self.agree(a, b)
-        # A multiple of the prime, which is known, may have been added; but not in numbers that are as small as its root.
-        return _height(a) + _height(b) < 60 or self.drawn[a] == self.drawn[b]
+        with suppress(NotImplementedError):
+            return self.residues[a] == self.residues[b]
+        return self.agree(a, b)
 
     def printed(self, a: int | Fraction, b: int | Fraction) -> bool:
         """Whether a is the decimal b with the error of a float: 16 or 17 digits as a program prints them, at most four
@@ -1780,7 +1768,7 @@ class Judge(Algebra):
         x, y = float(abs(a)), float(abs(b))
         close = abs(x - y) <= 4 * math.ulp(y) and Fraction(repr(x)) == abs(a) and Fraction(repr(y)) == abs(b)
         digits, others = (len(repr(z).strip("0.").replace(".", "")) for z in (x, y))
-        return close and others < 13 and digits > 15 and any(repr(x) in text for text in self.texts)
+        return close and others < 13 and digits > 15 and repr(x) in self.seed
 
     @cached_property
     def decimals(self) -> set[Fraction]:
@@ -1790,11 +1778,8 @@ class Judge(Algebra):
 
     @cached_property
     def residues(self) -> Residues:
-        return Residues(self.seed, self.work)
-
-    @cached_property
-    def drawn(self) -> Residues:
-        return self.residues.drawn()
+        # A multiple of a known prime could be added, but not in numbers as small as its root.
+        return Residues(self.seed, self.work, _height(self.trees) < 60)
 
     @cached_property
     def fine(self) -> Reals:
