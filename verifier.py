@@ -502,6 +502,7 @@ hour hour hr h; day day; degree degree deg 度; radian radian rad; % percent pct
 mile/hour mph; km/hour kph; hertz hertz hz; khz khz; mhz mhz; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
 cal cal""")
 KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any if when".split())
+SIGNS_OF_TWO = ("<=", ">=", "!=", "=>", "...", "**")
 DOTS = ("...", " ...", "\\ldots", "\\dots", "\\cdots")  # behind a decimal that goes on
 # \1 is a comma within a number, if digits follow.
 REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("\1 ", "\1"), ("\\,", " "), ("{}", " "))
@@ -517,8 +518,7 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
         text = text.translate(UNICODE)  # in pieces, since the order of combining marks takes quadratic time
         text = "".join(normalize("NFKC", text[i : i + 400]) for i in range(0, len(text), 400))
         text = text.replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
-    if len(text) > MAX_LENGTH:
-        raise Unread(f"longer than {MAX_LENGTH} characters in normal form")
+    _refuse(len(text) > MAX_LENGTH, "too many characters in normal form")
     work.spend(len(text))
     if text.isdecimal():
         return [text]
@@ -540,19 +540,15 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
             i = _command(s, i + 1, out, modes)
         elif c.isalpha():
             i = _word(s, i, out, bool(modes) and modes[-1])
-        elif c in "{}":
-            i += 1
-            in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
-            modes += [in_text] * (c == "{")
-            out += [c] * (not in_text)
         else:
-            sign = c
-            if c in "<>!=.*" and s[i + 1] in "=>.*":
-                sign = next((sign for sign in ("<=", ">=", "!=", "=>", "...", "**") if s.startswith(sign, i)), c)
-                sign = c if sign == "!=" and s[i - 1] in DIGITS else sign  # 3!=6
+            pairs = SIGNS_OF_TWO if s[i + 1] in "=>.*" else ()
+            sign = next((sign for sign in pairs if s.startswith(sign, i)), c)
+            sign = c if sign == "!=" and s[i - 1] in DIGITS else sign  # 3!=6
             i += len(sign)
-            out.append("^" if sign == "**" else "," if sign == "\1" else sign)
             brackets += (c in "([") - (c in ")]")
+            in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
+            modes += [in_text] * (c == "{")
+            out += ["^" if sign == "**" else "," if sign == "\1" else sign] * (not in_text)
             if c in "([" and len(out) > 2 and out[-2] == "U" and out[-3] in (")", "]"):
                 out[-2] = "\\cup"
     if "\\equiv" in out:
@@ -570,9 +566,7 @@ def _end(s: str, i: int, characters: Container[str]) -> int:
 
 def _number(s: str, i: int, out: list[str], joins: str) -> int:
     """Append the number at `i`, or several that commas separate; the index after it."""
-    end = i
-    while s[end] in DIGITS:
-        end += 1
+    end = _end(s, i, DIGITS)
     token, mark = s[i:end], s[end]
     if mark == " " and mark in joins and 0 < len(token) < 4 and token[0] != "0":
         while s[end] == mark and _end(s, end + 1, DIGITS) == end + 4:  # a group of three digits
@@ -616,11 +610,8 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     if name in DROPPED or (name == "\\" and s[j] == "["):  # \\[4pt]
         out += ["\\\\"] * (name == "\\")
         return s.find("}" if name in DROPPED else "]", j, j + 40) + 1 or j
-    if name in COMMANDS:
-        out.append(COMMANDS[name])
-        return j
     if name not in TEXTS and name not in ("begin", "end", "mathbb"):
-        out.append("\\" + name)
+        out.append(COMMANDS.get(name) or "\\" + name)
         return j
     start = j + (s[j] == " ")
     close = s.find("}", start, start + 20) if s[start] == "{" else start
@@ -656,12 +647,10 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
         out.append('"' + word if measured or after_unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif after_unit or lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN):
+    elif after_unit or lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or out[-2:-1] == [":"]:
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         out += [WORDS[word[:-1]], word[-1]] if word[:-1] in WORDS else ['"' + lower]
-    elif lower in ("am", "pm") and out[-2:-1] == [":"]:
-        out.append('"' + lower)
     else:
         out += word
     return j
@@ -811,32 +800,26 @@ Item = str | Group
 
 def _nest(tokens: list[str]) -> list[Item]:
     """The tokens with what stands in brackets gathered in groups."""
-    if len(tokens) > MAX_TOKENS:
-        raise Unread(f"more than {MAX_TOKENS} tokens")
+    _refuse(len(tokens) > MAX_TOKENS, "too many tokens")
     if BRACKETS.isdisjoint(tokens):
         return [*tokens]
     stack: list[tuple[str, list[Item]]] = [("", [])]
     for token in tokens:
-        if token not in BRACKETS and token != ":":
-            stack[-1][1].append(token)
-            continue
         opener, items = stack[-1]
-        before = items[-1] if items else "+"
-        if opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(before):
+        if token not in BRACKETS and token != ":":
+            items.append(token)
+        elif opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(items[0]):
             items.clear()  # {x : x > 2}
-        elif token in CLOSERS.get(opener, ()) and not (token == "|" and before in OPERATORS):
+        elif token in CLOSERS.get(opener, ()) and not (token == "|" and (not items or items[-1] in OPERATORS)):
             stack.pop()
             stack[-1][1].append(Group(opener + token, items))
         elif token in CLOSERS:
-            if len(stack) > MAX_DEPTH:
-                raise Unread(f"nested deeper than {MAX_DEPTH}")
+            _refuse(len(stack) > MAX_DEPTH, "nested too deeply")
             stack.append((token, []))
-        elif token in BRACKETS:
-            raise Unread(f"{token!r} closes nothing")
         else:
+            _refuse(token != ":", "a bracket that closes nothing")
             items.append(token)
-    if len(stack) > 1:
-        raise Unread(f"{stack[-1][0]!r} is not closed")
+    _refuse(len(stack) > 1, "a bracket that is not closed")
     return stack[0][1]
 
 
@@ -961,17 +944,15 @@ class Parser(Algebra):
         parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
+            label = node[1] if _kind(node) == "text" and len(others) == 1 else "A"
             return (
                 others[0]
-                if _kind(node) == "text" and len(others) == 1 and not self.barred(node[1])
+                if label.upper() not in CHOICES and '"' + label not in DENIALS
                 else ("seq", ("::",), node, *others)
             )
         for mark, other in zip(marks, others):
             node = ("without" if mark == "\\setminus" else "union", node, other)
         return node
-
-    def barred(self, label: str) -> bool:
-        return label.upper() in CHOICES or '"' + label in DENIALS
 
     def quantity(self) -> Node:
         words = []
@@ -1238,10 +1219,9 @@ def _assigns(node: Node) -> bool:
 def read(text: str, work: Work | None = None) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
     work = work or Work()
-    try:
+    with suppress(Unread):
         return parse(scan(_bare(text, work), work), work)
-    except Unread as error:
-        return ("text", text, str(error))
+    return ("text", text, "too long")
 
 
 def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
@@ -1535,17 +1515,9 @@ def _with_i(tokens: list[str], others: list[str]) -> list[str]:
 
 def _words(tokens: list[str]) -> str:
     """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
-    if tokens[0][0] in DIGITS:
-        return ""
-    brackets = () if "," in tokens or ";" in tokens else ("(", ")")
-    words = []
-    for token in tokens:
-        word = token.strip('"')
-        if word.strip("\\").isalpha() or word in (",", ";") or (word in ("(", ")") and not brackets):
-            words.append(word)
-        elif word not in ("{", "}", ".", ":", "?", "") and word not in brackets:
-            return ""
-    if not words or tokens in (["e"], ["i"]):
+    dropped = ("{", "}", ".", ":", "?", '"') + (() if "," in tokens or ";" in tokens else ("(", ")"))
+    words = [token.strip('"') for token in tokens if token not in dropped] if tokens[0][0] not in DIGITS else []
+    if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return ""
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
@@ -1563,16 +1535,12 @@ def _reasoned(verdict: str, tokens: list[str]) -> bool:
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
     at = int(tokens[0] == "(")
-    if not at and tokens[0].strip('"').upper() not in CHOICES:
-        return "", []
-    letter, mark, *_ = *(_wording(token).upper() or token for token in tokens[at : at + 2]), "", ""
+    letter, mark, *rest = *(_wording(token).upper() or token for token in tokens[at:]), "", ""
     if letter not in CHOICES or not mark or mark not in (")" if at else ").:"):
         return "", []
-    rest = tokens[at + 2 :]
-    named = [_wording(token).upper() or token for token in rest]
-    several = any(x in CHOICES and y in (")", ":") for x, y in pairwise(named))
-    several |= any(x in CHOICES for x in named) and all(x in CHOICES or not x.isalnum() for x in named)
-    return ("", []) if several else (letter.lower(), rest)
+    several = any(x in CHOICES and y in (")", ":") for x, y in pairwise(rest))
+    several |= any(x in CHOICES for x in rest) and all(x in CHOICES or not x.isalnum() for x in rest)
+    return ("", []) if several else (letter.lower(), tokens[at + 2 :])
 
 
 class Judge(Algebra):
