@@ -162,7 +162,8 @@ NOT = _set("not cannot never isn't can't couldn't aren't wasn't neither nor")
 COPULAS = _set("be equal equals necessarily exactly just have the following")
 UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
 not think|i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer
-not clear|unclear|false that|not true that|wrong answer|incorrect answer|might think|may think|if the answer|if it were""")
+not clear|unclear|false that|not true that|wrong answer|incorrect answer|might think|may think
+if the answer|if it were""")
 DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether
 wrong|incorrect""")
 CUES = _phrases("n't|n’t|no|never|unsure|whether|false|rong|correct|than|rom|most|least|xcept|but|if|If|think")
@@ -439,9 +440,9 @@ def _last(text: str, work: Work) -> Run:
         run = [words.pop().rpartition(">>")[2]]
         while words:
             numbers = words[-1] == "and" and "".join(words[-2:-1]).strip(",")[-1:] in DIGITS
-            if any(c.isalpha() or c in ".,:;" for c in words[-1]) and words[-1] != "or" and not numbers:
-                if run[0] not in ("or", "and"):
-                    break
+            joined = words[-1] == "or" or run[0] in ("or", "and") or numbers
+            if not joined and any(c.isalpha() or c in ".,:;" for c in words[-1]):
+                break
             run.insert(0, words.pop())
             if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
                 words[-1] = "*"  # 4 x 5 = 20
@@ -524,7 +525,7 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
 
     `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens.
     Raises Unread of a text that is too long, also in its normal form, where a character may be eighteen."""
-    if not text.isascii():
+    if not text.isascii() and len(text) <= MAX_LENGTH:
         text = text.translate(UNICODE)  # in pieces, since the order of combining marks takes quadratic time
         text = "".join(normalize("NFKC", text[i : i + 400]) for i in range(0, len(text), 400))
         text = text.replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
@@ -768,8 +769,9 @@ SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "bil
 NO_UNITS = _set("""if is not no more less least most than about when where for with mod modulo base nor but wrong
 false maybe squared cubed plus minus times half halves third thirds fourths quarters fifths sixths sevenths eighths
 ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""")
-THINGS = _set("""th st nd rd place grade floor unit percent people men women children person child way time square sq cubic cu per mph am
-pm 个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里 平方米 平方厘米 立方厘米""")
+THINGS = _set("""th st nd rd place grade floor unit percent people men women children person child way time square sq
+cubic cu per mph am pm 个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里
+平方米 平方厘米 立方厘米""")
 THINGS |= UNITS.keys()
 MONEY = _set('"dollar "euro "pound "yen "rupee "cent')
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
@@ -1420,7 +1422,7 @@ RUN = range(9, 45)  # points in whole numbers: 16 from a small one upwards, 16 f
 
 
 def _bare(text: str, work: Work) -> str:
-    """An answer without its boxes, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
+    """An answer without its boxes, quotes, the spaces around it, a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
         boxes = _boxes(text, work)
         text = " , ".join(_run(text, boxes, True)) if boxes else ""
