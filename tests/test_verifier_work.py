@@ -133,7 +133,7 @@ def test_search_for_more_work(pieces, joints, count, form, change):
     target(float(min(units, BUDGET)))
 
 
-# What a text may be made of. Every piece is repeated to ten thousand and to a hundred thousand characters.
+# What a text may be made of. Every piece is repeated to five thousand and to a hundred thousand characters.
 GROWN = """
 1 12 123 1, 1. .5 1.5 0.5 1e5 1E1 1{,} 1\\,000 1\\! x xy x1 x^2 x^ x_ x_1 x² x₁ x' |x | $x $x$ x$ \\$ \\$1 ( ) () [ ] { } {} \\{ \\} \\left(
 abc words sin \\sin \\frac \\frac12 \\sqrt \\pi \\text{ \\text{a} cm am 1m / 1/ 5/m + - +- * ** ^ _ ! !! 1! = x= =1 == < <= != => ... , ; : 1: a: % 1%
@@ -167,10 +167,10 @@ def test_search_for_work_that_is_not_counted():
 
     found = []
     for piece in GROWN:
-        grown, long = piece * (9900 // len(piece)), piece * (100_000 // len(piece))
+        grown, long = piece * (4900 // len(piece)), piece * (100_000 // len(piece))
         for response, gold in ((f"\\boxed{{{grown}}}", "1,2"), ("\\boxed{6}", grown), (long, "6")):
             work, made, before = Work(), 0, sys.getprofile()
-            sys.setprofile(count)
+            sys.setprofile(before if response == long else count)
             try:
                 verify(response, gold, work)
             finally:
