@@ -940,6 +940,8 @@ class Parser(Algebra):
         return ("list", (joints[-1] if joints else "",), *found) if len(found) > 1 else found[0]
 
     def relation(self, items: list[Item]) -> Node:
+        if MARKS.isdisjoint(items):
+            return self.whole(items, self.quantity)
         parts, signs = _split(items, RELATIONS)
         sides = [self.side(part) for part in parts]
         return ("rel", tuple(signs), *sides) if signs else sides[0]
@@ -1101,6 +1103,8 @@ class Parser(Algebra):
         return nodes[0] if len(nodes) == 1 else ("set", *nodes) if brackets == "{}" else ("seq", (brackets,), *nodes)
 
     def number(self, token: str) -> Node:
+        if self.token == "":
+            return self.literal(token)
         if self.token == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
@@ -1531,8 +1535,9 @@ class Judge(Algebra):
 
     def match(self, a: Node, b: Node) -> bool:
         self.work.spend(2)
-        if not _kind(a) and not _kind(b):
-            return self.same(a, b)
+        kinds = {_kind(a), _kind(b)}
+        if kinds <= {"", "quantity"}:
+            return self.same_quantity(a, b) if "quantity" in kinds else self.same(a, b)
         a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
         kinds = kind, other = _kind(a), _kind(b)
         if a == b:
@@ -1554,7 +1559,7 @@ class Judge(Algebra):
             return self.same_solved(a, b)
         if "list" in kinds or "set" in kinds:
             return self.same_members(a, b)
-        return "quantity" in kinds and self.same_quantity(a, b)
+        return False
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
@@ -1576,14 +1581,13 @@ class Judge(Algebra):
         """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
         x, (unit,) = a[1:] if _kind(a) == "quantity" else (a, ("",))
         y, (other,) = b[1:] if _kind(b) == "quantity" else (b, ("",))
-        if (unit != other and unit and other) or _kind(x) != _kind(y):
+        if unit and other and unit != other:
             return False
-        if self.match(x, y):
+        if self.same(x, y):
             return True
-        if unit == other or "%" not in (unit, other):
-            return False
-        x, y = (self.make("*", Fraction(1, 100), x), y) if unit else (x, self.make("*", Fraction(1, 100), y))
-        return self.same(x, y)
+        percent = Fraction(1, 100)
+        x, y = (self.make("*", percent, x), y) if unit == "%" else (x, self.make("*", percent, y))
+        return unit != other and "%" in (unit, other) and self.same(x, y)
 
     def same_solved(self, a: Node, b: Node) -> bool:
         sums = self.gold and _kind(b) == "rel" and type(b[2]) is tuple and b[2][0] == "+"
