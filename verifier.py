@@ -188,14 +188,14 @@ VERDICTS = {"yes": "no nope never", "no": "yes", "true": "false never", "false":
 
 
 def _final(response: str, work: Work) -> Run:
-    text = _shown(response.rstrip())
+    text = _shown("\n" + response.rstrip())
     boxes = _boxes(text, work)
     if boxes:
         start, end, _ = boxes[0]
         before, after = text[max(0, start - 80) : start], text[end:].lstrip(" $.,)]}*\n\\")
         if after and _retracted(after[:80]):
             return _marked(after, work)
-        run = [] if before and _denied(before) else _run(text, boxes, True)
+        run = [] if before != "\n" and _denied(before) else _run(text, boxes, True)
         return _unless(run, after, work) if after and run else run
     if boxes is None:
         return []
@@ -225,9 +225,10 @@ def _shown(text: str) -> str:
         for opener, closer in THOUGHTS:
             text = text.rpartition(closer)[2].partition(opener)[0]
         text = text.removeprefix("ing").removeprefix(">")
-    for opener, closer in HIDDEN if any(map(text.__contains__, ("<", "~~", "%", "cancel", "phantom", "sout"))) else ():
-        shown, *parts = ("\n" + text).split(opener)
-        text = " ".join([shown[1:], *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
+    for opener, closer in HIDDEN:
+        if opener in text:
+            shown, *parts = text.split(opener)
+            text = " ".join([shown, *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
     return text
 
 
@@ -309,7 +310,7 @@ def _retracted(after: str) -> bool:
 def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
     """The values of a run and what the text behind it states as well: together, if not equal, a hedge."""
     rest = after[:400].lstrip(" $.,)]}*\n\\").removeprefix("quad").lstrip(" \\").removeprefix("text{").lstrip()
-    opener = next((word for word in OR if rest.lower().startswith(word) and not rest[len(word) :][:1].isalpha()), "")
+    opener = next((x for x in filter(rest[:9].lower().startswith, OR) if not rest[len(x) : len(x) + 1].isalpha()), "")
     if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
         stated = [rest[1]]
     elif opener:
@@ -552,14 +553,16 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
         elif c.isalpha():
             i = _word(s, i, out, bool(modes) and modes[-1])
         else:
-            pairs = SIGNS_OF_TWO if s[i + 1] in "=>.*" else ()
-            sign = next((sign for sign in pairs if s.startswith(sign, i)), c)
-            sign = c if sign == "!=" and s[i - 1] in DIGITS else sign  # 3!=6
+            sign = c
+            if s[i + 1] in "=>.*" and not (c == "!" and s[i - 1] in DIGITS):  # 3!=6
+                sign = next((sign for sign in SIGNS_OF_TWO if s.startswith(sign, i)), c)
             i += len(sign)
             brackets += (c in "([") - (c in ")]")
             in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
-            modes += [in_text] * (c == "{")
-            out += ["^" if sign == "**" else "," if sign == "\1" else sign] * (not in_text)
+            if c == "{":
+                modes.append(in_text)
+            if not in_text:
+                out.append("^" if sign == "**" else "," if sign == "\1" else sign)
             if c in "([" and len(out) > 2 and out[-2] == "U" and out[-3] in (")", "]"):
                 out[-2] = "\\cup"
     if "\\equiv" in out:
@@ -1498,8 +1501,10 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
 
 def _words(tokens: list[str]) -> str:
     """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
+    if tokens[0][0] in DIGITS:
+        return ""
     dropped = ("{", "}", ".", ":", "?", '"') + (() if "," in tokens or ";" in tokens else ("(", ")"))
-    words = [token.strip('"') for token in tokens if token not in dropped] if tokens[0][0] not in DIGITS else []
+    words = [token.strip('"') for token in tokens if token not in dropped]
     if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
         return ""
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
@@ -1518,6 +1523,8 @@ def _reasoned(verdict: str, tokens: list[str]) -> bool:
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
     at = int(tokens[0] == "(")
+    if tokens[at : at + 1] and tokens[at].strip('"').upper() not in CHOICES:
+        return "", []
     letter, mark, *rest = *(_wording(token).upper() or token for token in tokens[at:]), "", ""
     if letter not in CHOICES or not mark or mark not in (")" if at else ").:"):
         return "", []
