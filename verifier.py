@@ -195,7 +195,7 @@ def _final(response: str, work: Work) -> Run:
         before, after = text[max(0, start - 80) : start], text[end:].lstrip(" $.,)]}*\n\\")
         if after and _retracted(after[:80]):
             return _marked(after, work)
-        run = [] if before != "\n" and _denied(before) else _run(text, boxes, True)
+        run = [] if before and _denied(before) else _run(text, boxes, True)
         return _unless(run, after, work) if after and run else run
     if boxes is None:
         return []
@@ -229,7 +229,7 @@ def _shown(text: str) -> str:
         if opener in text:
             shown, *parts = text.split(opener)
             text = " ".join([shown, *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
-    return text
+    return text.removeprefix("\n")
 
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
