@@ -145,8 +145,7 @@ def _phrases(lines: str) -> tuple[str, ...]:
 ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|>
 <|return|>""".split()
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
-# What is only thought, or not shown, stands between these; and what is struck out, in braces after those.
-# What stands between these is only thought, and between those not shown.
+# What stands between these is only thought, and what stands between the next ones is not shown, or struck out.
 THOUGHTS = (("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"),
     ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>"),
 )  # fmt: skip
@@ -226,15 +225,15 @@ def _shown(text: str) -> str:
             text = text.rpartition(closer)[2].partition(opener)[0]
         text = text.removeprefix("ing").removeprefix(">")
     for opener, closer in HIDDEN:
-        if opener in text:
+        if opener in text and (opener != closer or text.count(opener) % 2 == 0):
             shown, *parts = text.split(opener)
             text = " ".join([shown, *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
     return text.removeprefix("\n")
 
 
 def _boxes(text: str, work: Work) -> list[Span] | None:
-    """The last non-empty box and those that end within 80 characters before it or one another; None if it is open.
-    A box around others is one, without theirs."""
+    """The last non-empty box and those that end within 80 characters before it or one another, or None where it is
+    open. A box around others is one, and theirs are none."""
     found: list[Span] = []
     at = len(text)
     while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at) - 1) >= 0:
@@ -768,13 +767,13 @@ class Algebra:
 # ----------------------------------------------------------------------------------------------------------- the parser
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-# Words that change a value, or deny it, are no units; others are where they are in UNITS or THINGS or a plural.
+# Words that change a value or deny it are no units behind it; the others are one if a thing or a plural is among them.
 NO_UNITS = _set("""if is not no more less least most than about when where for with mod modulo base nor but wrong
 false maybe squared cubed plus minus times half halves third thirds fourths quarters fifths sixths sevenths eighths
 ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""")
 THINGS = _set("""th st nd rd place grade floor unit percent people men women children person child way time square sq
-cubic cu per mph am pm 个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时 分钟 公里
-平方米 平方厘米 立方厘米""")
+cubic cu per mph am pm 个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时
+分钟 公里 平方米 平方厘米 立方厘米""")
 THINGS |= UNITS.keys()
 MONEY = _set('"dollar "euro "pound "yen "rupee "cent')
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
