@@ -907,7 +907,7 @@ class Parser(Algebra):
         """What a rule makes of all of these items."""
         if len(items) == 1 and type(items[0]) is str and items[0][0] in DIGITS:  # the most frequent ones soon
             return self.literal(items[0])
-        self.work.spend(1 + len(items) // 8)
+        self.work.spend(4 + len(items) // 8)
         outer = self.items, self.at, self.token
         self.items, self.at = [*items, "", "", "", ""], 0  # ends that may be looked past
         self.token = self.items[0]
