@@ -918,6 +918,7 @@ class Parser(Algebra):
         return node
 
     def members(self, items: list[Item]) -> Node:
+        self.work.spend(1 + len(items) // 8)
         self.signs = self.choice = 0
         if MARKS.isdisjoint(items):  # the most frequent ones soon
             node = self.whole(items, self.quantity)

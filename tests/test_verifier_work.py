@@ -140,7 +140,7 @@ abc words sin \\sin \\frac \\frac12 \\sqrt \\pi \\text{ \\text{a} cm am 1m / 1/ 
 & \\\\ \\\\[ or 1or is answer answer: #### ####1 **1** \\boxed \\boxed{ \\boxed{1} \\boxed{1}or \\boxed{} box fbox{ <think> </think> < </s> <|im_end|>
 <|begin_of_box|>1 \\( \\) \\(x\\) $$ \\equiv \\bmod \\equiv\\bmod \\in \\cup \\pm \\mp \\infty \\ldots \\begin{ \\begin{pmatrix} \\end{pmatrix} \\overline
 \\color{ \\hspace{ ½ ² ⁻ √ ∞ \ufdfa é e\u0301 \u0301\u0327 \u0327\u0301 𝟙 Ⅷ 中 和 或 答案 答案是 选 【答案】 “ ` # \ud800 A) (A) A. yes, million square km/ \\%
-\\circ ° € "a" ~ ~~ ~~1~~ <del> </del> \\cancel{ \\cancel{1} <!-- --> <reasoning> <answer>1 <|channel|> \\not \\not= \\forall abs( 0.(3) 0x1 ， 。 \u200b \u200c
+\\circ ° € "a" ~ ~~ ~~1~~ <del> </del> \\cancel{ \\cancel{1} <!-- --> <reasoning> <answer>1 <|channel|> \\not \\not= \\forall abs( 0.(3) 0x1 \\text{a}= ， 。 \u200b \u200c
 \u200d \u200e \u2060 \ufeff \u00ad
 """.split()
 GROWN = [
