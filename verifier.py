@@ -12,24 +12,23 @@ and vectors; numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
   1. Rationals are exact, up to MAX_BITS.
-  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, (t-1)(t+6)) are compared
-     at a pseudo-random point modulo a prime of 125 bits or more. The point is drawn from both texts, and so is the
-     prime where a multiple of a known one could be hidden. pi and e are variables here: no polynomial relation between
-     them is known. Unequal ones of degree d pass with probability below d / 2^124.
+  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i are compared at a pseudo-random
+     point modulo a prime of 125 bits or more. The point is drawn from both texts, and so is the prime where one that is
+     known could be added. pi and e are variables here: no polynomial relation between them is known. Unequal ones of
+     degree d pass with probability below d / 2^124.
   3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits, worked out
-     with 70 and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100}; terms and
-     powers too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality. With
-     variables they have to agree wherever both are real, at two or more of nine points of several sizes and signs, some
-     of them whole; analytic expressions that differ pass with probability 0 up to rounding. i is a variable here: what
-     is equal only by i^2 = -1 beside a root or a function, and complex powers and logarithms, are refused.
+     with 70 and three more for each digit of the longest rational; terms and powers too far apart for it (1 + e^{-200})
+     are refused. This is a stated bound, not a proof. With variables they have to agree wherever both are real, at two
+     or more of nine points of several sizes and signs, some of them whole. i is a variable here: what is equal only by
+     i^2 = -1 beside a root or a function, and complex powers and logarithms, are refused.
   4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
-     points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards; and with a floor
-     or ceiling at four large ones. That decides it where the difference has a period of at most 16; a rarer one passes.
+     points in whole numbers as well (in one variable 16 consecutive ones upwards, 16 downwards), and with a floor or
+     ceiling at four large ones. A difference with a period above 16 may pass.
 
 The work of a call is bounded by construction, never by a clock: every step of reading, comparing and evaluating is
 counted, with its number of digits, and spent from one budget (BUDGET) before it is done. Past it, and beyond the other
 MAX_ constants, an answer is equal only to its own text. What is not counted is linear in the text. Nothing here raises
-on text, keeps state, or uses signals, so it is safe in threads; points derive from the input alone, so verdicts repeat.
+on text, keeps state, or uses signals, so it is safe in threads; points derive from the input alone: verdicts repeat.
 
 What is policy, not mathematics, and why:
   - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves. A
@@ -117,9 +116,8 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
 
 
 def extract_answer(response: str) -> str | None:
-    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer.
-
-    In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
+    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer. In this
+    order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
     follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
     last formula or number, whichever comes later. Linear in the length of the response; never raises."""
     with suppress(Unread):
@@ -147,11 +145,10 @@ ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id
 INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
 # What stands between these is only thought, and what stands between the next ones is not shown, or struck out.
 THOUGHTS = (("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"),
-    ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"), ("<|channel|>analysis", "<|channel|>final<|message|>"),
-)  # fmt: skip
+    ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis", "<|channel|>final<|message|>"))  # fmt: skip
 HIDDEN = (("<!--", "-->"), ("<del>", "</del>"), ("~~", "~~"), ("\n%", "\n"), ("\\cancel{", "}"), ("\\xcancel{", "}"),
-    ("\\bcancel{", "}"), ("\\sout{", "}"), ("\\phantom{", "}"),
-)  # fmt: skip
+    ("\\bcancel{", "}"), ("\\sout{", "}"), ("\\phantom{", "}"))  # fmt: skip
 POINTING = _phrases("but |which |that |this |it |oh, |hmm, |wait, |(")  # before a retraction
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
 was wrong|was incorrect|is impossible|cannot be|wrong|incorrect|no, |no.|doesn't work|does not work|doesn't satisfy
@@ -380,7 +377,7 @@ def _marked(text: str, work: Work, bare: bool = False) -> Run:
     for start in sorted(starts, reverse=True):
         run = _statement(text[start : start + 4000], work, bare)
         if run and sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")):
-            after = text[start : start + 4000].partition(run[-1])[2]
+            after = text[start : start + 4000].partition(run[-1])[2].lstrip(" $.,)]}*\n\\")
             return _unless(run, after, work, False) if after else run
     return []
 
@@ -483,8 +480,7 @@ UNICODE = str.maketrans(
         "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
         "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
     | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "和": " and ", "或": " or ", "“": " ", "”": " "}
-    | dict.fromkeys(INVISIBLE)
-)  # fmt: skip
+    | dict.fromkeys(INVISIBLE))  # fmt: skip
 COMMANDS = _table("""
 \\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
 >= ge geq geqslant geqq; < lt; > gt; != ne neq; ~ approx simeq; \\or lor vee; \\and land wedge;
@@ -523,8 +519,8 @@ REWRITTEN += (("a.m", "am"), ("p.m", "pm"), ("A.M", "am"), ("P.M", "pm"))
 def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
     """Cut an answer into tokens: numbers, single letters, commands ("\\frac"), words of text ('"cm'), signs.
 
-    `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens.
-    Raises Unread of a text that is too long, also in its normal form, where a character may be eighteen."""
+    `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text. Raises Unread of a text that
+    is too long, also in its normal form, where a character may be eighteen."""
     if not text.isascii() and len(text) <= MAX_LENGTH:
         text = text.translate(UNICODE)  # in pieces, since the order of combining marks takes quadratic time
         text = "".join(normalize("NFKC", text[i : i + 400]) for i in range(0, len(text), 400))
@@ -533,7 +529,7 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
     work.spend(len(text))
     if text.isdecimal():
         return [text]
-    if "," in text or "{}" in text or ".m" in text or ".M" in text:
+    if ("," in text and ("{" in text or "\\" in text)) or "{}" in text or ".m" in text or ".M" in text:
         if grouped and ",\\," in text and not any(c in text for c in "([{"):
             text = text.replace(",\\,", ",")
         for old, new in REWRITTEN:
@@ -551,17 +547,20 @@ def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
             i = _command(s, i + 1, out, modes)
         elif c.isalpha():
             i = _word(s, i, out, bool(modes) and modes[-1])
+        elif c == "{" or c == "}":
+            i += 1
+            in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
+            if c == "{":
+                modes.append(in_text)
+            if not in_text:
+                out.append(c)
         else:
             sign = c
             if s[i + 1] in "=>.*" and not (c == "!" and s[i - 1] in DIGITS):  # 3!=6
                 sign = next((sign for sign in SIGNS_OF_TWO if s.startswith(sign, i)), c)
             i += len(sign)
             brackets += (c in "([") - (c in ")]")
-            in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
-            if c == "{":
-                modes.append(in_text)
-            if not in_text:
-                out.append("^" if sign == "**" else "," if sign == "\1" else sign)
+            out.append("^" if sign == "**" else "," if sign == "\1" else sign)
             if c in "([" and len(out) > 2 and out[-2] == "U" and out[-3] in (")", "]"):
                 out[-2] = "\\cup"
     if "\\equiv" in out:
@@ -674,6 +673,7 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
 # ----------------------------------------------------------------------------------------------------------- the values
 
 KINDS = _set("text list set seq rel union without matrix quantity R")
+RATIONAL = frozenset((int, Fraction))
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
@@ -681,17 +681,12 @@ CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
 COUNTS = {"!": math.factorial, "!!": lambda n: math.prod(range(n, 0, -2)), "\\binom": math.comb}
 EXACT: dict[str, Callable] = COUNTS | {
     "+": lambda *terms: sum(terms), "*": lambda *factors: math.prod(factors), "abs": abs, "floor": math.floor,
-    "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n,
-}  # fmt: skip
+    "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n}  # fmt: skip
 
 
 def _kind(node: Node) -> str:
     """What a node is beyond an expression: "list", "rel", ...; "" for expressions."""
     return node[0] if type(node) is tuple and node[0] in KINDS else ""
-
-
-def _rational(node: Node) -> bool:
-    return type(node) is int or type(node) is Fraction
 
 
 def _bits(x: int | Fraction) -> int:
@@ -735,8 +730,7 @@ class Algebra:
             return parts[0]
         if parts == (-1, INFINITY):
             return (op, *parts)
-        if op in EXACT and all(map(_rational, parts)):
-            bits = sum(map(_bits, parts))
+        if op in EXACT and RATIONAL.issuperset(map(type, parts)):
             if op == "^":
                 _refuse(not parts[0] and parts[1] <= 0, "division by zero")
                 bits = _bits(parts[0]) * abs(parts[1]) if type(parts[1]) is int else MAX_BITS
@@ -744,12 +738,15 @@ class Algebra:
                 fits = all(type(x) is int and 0 <= x <= MAX_WHOLE for x in parts)
                 _refuse(not fits, f"a factorial or binomial of others than whole numbers up to {MAX_WHOLE}")
                 bits = 8 * max(parts)
+            else:
+                bits = sum(map(_bits, parts))
             if bits < MAX_BITS:
                 self.work.spend(1 + bits * bits // 1_000_000)
                 value = EXACT[op](*parts)
                 return value.numerator if value.denominator == 1 else value
-        wrong = any(_kind(x) or x == INFINITY or (type(x) is tuple and INFINITY in x) for x in parts)
-        _refuse(wrong, "arithmetic with what is no number")
+        for x in parts:
+            if x == INFINITY or (type(x) is tuple and (x[0] in KINDS or INFINITY in x)):
+                raise Unread("arithmetic with what is no number")
         return (op, *parts)
 
     def over(self, above: Node, below: Node) -> Node:
@@ -856,12 +853,6 @@ def _wording(item: Item) -> str:
     return item[1:] if type(item) is str and item[:1] == '"' else ""
 
 
-def _plain(item: Item) -> str:
-    """The digits of a whole number, in braces or not; "" of anything else."""
-    digits = item if type(item) is str else _flat(item.items) if item.brackets == "{}" else ""
-    return digits if digits.isdecimal() else ""
-
-
 class Parser(Algebra):
     """Reads the items of one answer: `Parser(work).members(items)` is their value, or raises Unread.
 
@@ -876,14 +867,12 @@ class Parser(Algebra):
     Lists are ("list", (how it is joined,), *members), chains ("rel", (signs), *sides), tuples and intervals ("seq",
     (brackets,), *items)."""
 
-    def __init__(self, work: Work, natural: bool = False):
-        super().__init__(work)
-        self.items: list[Item] = [""]
-        self.token: Item = ""  # the item at `at`
-        self.at = self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
-        self.angle = False  # in the argument of a function, where a degree is a number
-        self.unit = ""  # of a sign of degree, percent or currency, or of a base
-        self.natural = natural  # whether a logarithm without a base has the base e
+    items: Sequence[Item] = ("",)
+    token: Item = ""  # the item at `at`
+    at = signs = choice = 0  # how many +- the member has so far; the bits of those read as minus
+    angle = False  # in the argument of a function, where a degree is a number
+    unit = ""  # of a sign of degree, percent or currency, or of a base
+    natural = False  # whether a logarithm without a base has the base e
 
     def next(self, tokens: int = 1) -> Item:
         """Steps past a token, or several: the first of them."""
@@ -905,8 +894,8 @@ class Parser(Algebra):
 
     def whole(self, items: list[Item], rule: Callable[[], Node]) -> Node:
         """What a rule makes of all of these items."""
-        if len(items) == 1 and type(items[0]) is str and items[0][0] in DIGITS:  # the most frequent ones soon
-            return self.literal(items[0])
+        if len(items) == 1 and type(item := items[0]) is str and (item[0] in DIGITS or _named(item)):  # soon
+            return self.literal(item) if item[0] in DIGITS else item
         self.work.spend(4 + len(items) // 8)
         outer = self.items, self.at, self.token
         self.items, self.at = [*items, "", "", "", ""], 0  # ends that may be looked past
@@ -918,12 +907,12 @@ class Parser(Algebra):
         return node
 
     def members(self, items: list[Item]) -> Node:
-        self.work.spend(1 + len(items) // 8)
         self.signs = self.choice = 0
         if MARKS.isdisjoint(items):  # the most frequent ones soon
             node = self.whole(items, self.quantity)
             if not self.signs:
                 return node
+        self.work.spend(1 + len(items) // 8)
         parts, joints = _split(items, SEPARATORS)
         found: list[Node] = []
         for part in parts:
@@ -950,6 +939,8 @@ class Parser(Algebra):
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self, items: list[Item]) -> Node:
+        if JOINED.isdisjoint(items):
+            return self.whole(items, self.quantity)
         parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
@@ -962,8 +953,9 @@ class Parser(Algebra):
 
     def quantity(self) -> Node:
         words = []
-        while _wording(self.token) and self.token not in MONEY:
-            words.append(_wording(self.next()))
+        while (word := _wording(self.token)) and self.token not in MONEY:
+            words.append(word)
+            self.next()
         if words:
             core = [word for word in words if word not in SET_WORDS]
             if len(core) == 1 and core[0] in SETS:
@@ -980,7 +972,8 @@ class Parser(Algebra):
         measured = False  # whether a word is a thing or a plural
         while (word := _wording(self.token)) or self.token == "'" or (name and self.token in ("^", "/", "*")):
             token = self.next()
-            _refuse(word in NO_UNITS, f"{word!r} after a number")
+            if word in NO_UNITS:
+                raise Unread(f"{word!r} after a number")
             single = word[:-1] if word[-1:] == "s" and word[-2:] != "ss" and len(word) > 2 else word
             measured |= token == "'" or word in THINGS or single != word
             if token == "^":
@@ -991,11 +984,13 @@ class Parser(Algebra):
                 suffix = "^3" if word[0] == "c" else "^2"
             else:
                 name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
-        _refuse(name and not measured, f"{name!r} is no unit")
+        if name and not measured:
+            raise Unread(f"{name!r} is no unit")
         unit, self.unit = "%" if name == "/cent" else name or self.unit, ""
         if not unit or unit.startswith("unit"):
             return node
-        self.make("+", node, 0)  # refuses a unit of what is no number
+        if type(node) not in RATIONAL:
+            self.make("+", node, 0)  # refuses a unit of what is no number
         return ("quantity", node, (unit,))
 
     def sum(self) -> Node:
@@ -1015,7 +1010,7 @@ class Parser(Algebra):
     def product(self) -> Node:
         factors = [self.powers()]
         while True:
-            before, token = self.items[self.at - 1], self.token
+            token = self.token
             if token == "":
                 break
             if token == "*" or (token == "/" and not _wording(self.items[self.at + 1])):
@@ -1025,6 +1020,7 @@ class Parser(Algebra):
                 node = self.powers()
                 factors.append(self.make("^", node, -1) if token == "/" else node)
             elif self.starts():
+                before = self.items[self.at - 1]
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
             else:
@@ -1035,7 +1031,8 @@ class Parser(Algebra):
         node = self.atom()
         while self.token in POSTFIXES:
             mark = self.next()
-            if mark == "^" and _flat([self.token]) in ("\\circ", "'", "th"):
+            inner = self.token.items if type(self.token) is Group else [self.token]
+            if mark == "^" and len(inner) == 1 and inner[0] in ("\\circ", "'", '"th'):
                 mark = _flat([self.next()])
             if mark == "^":
                 exponent = self.exponent()
@@ -1114,13 +1111,13 @@ class Parser(Algebra):
             fits = token.isdecimal() and base.isdecimal() and int(max(token)) < int(base[:3]) < 37
             _refuse(not fits, "no number in a base")
             self.unit = "_" + base  # 101_2 is 101 of that kind
-        elif "." in token and self.skip("\\overline"):
-            return self.literal(token, _plain(self.next()))
-        elif token[-1] == "." and type(self.token) is Group and _flat([self.token]).isdecimal():  # 0.(3)
-            return self.literal(token, _flat([self.next()]))
+        elif "." in token and (self.skip("\\overline") or (token[-1] == "." and type(self.token) is Group)):  # 0.(3)
+            period = _flat([self.next()])
+            return self.literal(token, period if period.isdecimal() else "")
         elif token.isdecimal() and (self.token == "\\frac" or self.items[self.at + 1] == "/"):
-            above, below = (_plain(self.items[self.at + i]) for i in ((1, 2) if self.token == "\\frac" else (0, 2)))
-            if len(above + below) < 40 and 0 < int(above or 0) < int(below or 0):  # a mixed number
+            above, below = (_flat([self.items[self.at + i]]) for i in ((1, 2) if self.token == "\\frac" else (0, 2)))
+            whole = above.isdecimal() and below.isdecimal() and len(above + below) < 40
+            if whole and 0 < int(above) < int(below):  # a mixed number
                 self.next(3)
                 return self.literal(token) + Fraction(int(above), int(below))
         return self.literal(token)
@@ -1193,8 +1190,7 @@ ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\sqrt": Parser.root, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, _: ("set",), "\\R": lambda parser, _: ("R",),
     **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
-    **dict.fromkeys(FUNCTIONS, Parser.function),
-}  # fmt: skip
+    **dict.fromkeys(FUNCTIONS, Parser.function)}  # fmt: skip
 # Functions in terms of others and of those before them.
 DERIVED: dict[str, Node] = {}
 for formula in _phrases(r"""
@@ -1227,7 +1223,9 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
     try:
         for items in _readings(_nest(tokens)):
             try:
-                node = Parser(work, natural).members(items)
+                parser = Parser(work)
+                parser.natural = natural
+                node = parser.members(items)
                 if not why or _kind(node) != "text":
                     return node
             except (Unread, ArithmeticError) as error:
@@ -1292,7 +1290,7 @@ class Residues(dict):
         self.work.spend(2)
         if type(node) is str:
             value = _draw(f"{node} {self.seed}")
-        elif _rational(node):
+        elif type(node) in RATIONAL:
             value = node.numerator * pow(node.denominator, -1, self.prime)
         elif node[0] in ("+", "*"):
             value = EXACT[node[0]](*(self[x] for x in node[1:]))
@@ -1310,7 +1308,7 @@ class Residues(dict):
 def _height(node: Node) -> int:
     """A bound on the bits of the coefficients of some rational expressions, over and under the fraction bar."""
     if type(node) is not tuple:
-        return _bits(node) if _rational(node) else 0
+        return _bits(node) if type(node) in RATIONAL else 0
     power = abs(node[2]) if node and node[0] == "^" and type(node[2]) is int else 1
     return (sum(map(_height, node)) + len(node)) * power
 
@@ -1343,7 +1341,7 @@ class Reals(dict):
                 known = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}
                 self[key] = known[node]() if node in known else self.draw(node, point)
             return self[key]
-        if _rational(node):
+        if type(node) in RATIONAL:
             self.work.spend(_bits(node) ** 2 // 600_000)
             return Decimal(node.numerator) / node.denominator
         name, x, *more = node[0], *(self.value(part, point) for part in node[1:])
@@ -1413,12 +1411,12 @@ class Reals(dict):
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
     "\\ln": lambda _, x: (x or -ONE).ln(), "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1),
     "\\arctan": Reals.arctan, "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
-    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
-}  # fmt: skip
+    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING")}  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
 NESTED = {"seq": 2, "list": 2, "rel": 2, "matrix": 2, "set": 1, "union": 1, "without": 1}  # where parts begin
+EXPRESSIONS = frozenset(("", "quantity"))
 REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
 HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne, "(": lt, ")": lt, "[": le, "]": le}
 REAL_LETTERS = frozenset("rstuvwxyz") | GREEK  # others are whole where there is a floor or ceiling
@@ -1472,9 +1470,9 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         if (words and words == others) or _reasoned(words, right) or _reasoned(others, left):
             return True, "equal"
         readings = [(left, right)]
-        if "," in a and any(len(token) > 3 for token in left):  # 100,200 may be a list after all
+        if "," in a and max(map(len, left)) > 3:  # 100,200 may be a list after all
             readings.append((scan(a, work, False), right))
-        if "," in b and any(len(token) > 3 for token in right):
+        if "," in b and max(map(len, right)) > 3:
             readings.append((left, scan(b, work, False)))
     except Unread as error:
         return bool(a) and a == b, f"not equal as far as decided: {error}"
@@ -1483,15 +1481,11 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
         if (letter and letter == others) or (other and other == words):
             return True, "equal"
         readings += [(rest, right)] * bool(rest) + [(left, reason)] * bool(reason)
-    trees: dict[tuple[int, bool], Node] = {}  # each reading of a side is parsed once
-    seed = "\0".join(sorted((a, b)))
+    seed = "\0".join((a, b) if a < b else (b, a))
     for pair in readings:
         for natural in (False, True) if "\\log" in pair[0] or "\\log" in pair[1] else (False,):
             try:
-                for tokens in pair:
-                    if (id(tokens), natural) not in trees:
-                        trees[id(tokens), natural] = parse(tokens, work, natural)
-                x, y = (trees[id(tokens), natural] for tokens in pair)
+                x, y = parse(pair[0], work, natural), parse(pair[1], work, natural)
                 if Judge(x, y, seed, work, right if directed else ()).match(x, y):
                     return True, "equal"
             except (Unread, ArithmeticError, RecursionError) as error:
@@ -1501,7 +1495,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
 
 def _words(tokens: list[str]) -> str:
     """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
-    if tokens[0][0] in DIGITS:
+    if any(token[0] in DIGITS for token in tokens):
         return ""
     dropped = ("{", "}", ".", ":", "?", '"') + (() if "," in tokens or ";" in tokens else ("(", ")"))
     words = [token.strip('"') for token in tokens if token not in dropped]
@@ -1542,10 +1536,13 @@ class Judge(Algebra):
 
     def match(self, a: Node, b: Node) -> bool:
         self.work.spend(2)
+        if type(a) is type(b) is int:  # the most frequent ones soon
+            return a == b
         kinds = {_kind(a), _kind(b)}
-        if kinds <= {"", "quantity"}:
+        if kinds <= EXPRESSIONS:
             return self.same_quantity(a, b) if "quantity" in kinds else self.same(a, b)
-        a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
+        if "matrix" in kinds:
+            a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
         kinds = kind, other = _kind(a), _kind(b)
         if a == b:
             return True
@@ -1556,8 +1553,7 @@ class Judge(Algebra):
             values = {x[2]: x[3] for x in sorted(named[2:], key=repr) if _assigns(x) and "_" not in x[2]}
             fits = node[1] == ("()",) and named[1] != ("\\or",) and len(values) + 2 == len(named) == len(node)
             return fits and all(map(self.match, values.values(), node[2:]))
-        equation = any(_kind(x) == "rel" and x[1][-1] in ("=", "~") for x in (a, b))
-        if (kind in REGIONS or other in REGIONS) and not equation:
+        if not REGIONS.isdisjoint(kinds) and not any(_kind(x) == "rel" and x[1][-1] in ("=", "~") for x in (a, b)):
             with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
         if kind == other == "rel":
@@ -1629,19 +1625,17 @@ class Judge(Algebra):
     def units_off(self, exact: Node, decimal: Node) -> float:
         """How far a decimal is below a value, in units of its last place; infinity of what is no number or decimal."""
         size = self.size(exact)
-        places = next((n for n in range(16) if _rational(decimal) and 10**n % decimal.denominator == 0), None)
+        places = next((n for n in range(16) if type(decimal) in RATIONAL and 10**n % decimal.denominator == 0), None)
         known = size is not None and places is not None and abs(size) < 1e15
         return math.copysign(1, size) * float((Fraction(size) - decimal) * 10**places) if known else math.inf
 
     def same_relation(self, a: Node, b: Node) -> bool:
         """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
-        if len(a) != len(b):
-            return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
         signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
         for turned, sides in ((others, b[2:]), (back, b[:1:-1])):
-            if signs == turned and all(map(self.match, a[2:], sides)):
+            if signs == turned and all(map(self.match, a[2:], sides)):  # as many sides, too
                 return True
-        if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
+        if not len(a) == len(b) == 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         (head, f), (other, g) = a[2:], b[2:]
         defined = all(_product_of_names(x) and x[:1] == ("*",) and len(x) == 3 for x in (head, other))
@@ -1702,7 +1696,7 @@ class Judge(Algebra):
         self.work.spend(2)
         if a == b:
             return True
-        if _rational(a) and _rational(b):
+        if type(a) in RATIONAL and type(b) in RATIONAL:
             return self.printed(a, b) or self.printed(b, a)
         if a in INFINITIES or b in INFINITIES:
             return False
@@ -1735,7 +1729,7 @@ class Judge(Algebra):
 
     @cached_property
     def fine(self) -> Reals:
-        width = max((_bits(x) for x in _nodes(self.trees) if _rational(x)), default=0) * 3 // 10  # in digits
+        width = max((_bits(x) for x in _nodes(self.trees) if type(x) in RATIONAL), default=0) * 3 // 10  # in digits
         self.order = sorted({x for x in _nodes(self.trees) if type(x) is str})
         _refuse(width > MAX_WIDTH, f"a number of more than {MAX_WIDTH} digits in what is not rational")
         return Reals(70 + 3 * max(0, width - 5), self.draw, self.work)
