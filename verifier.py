@@ -96,8 +96,8 @@ class Work:
 
     def spend(self, units: int) -> None:
         """Take `units` away. Raises Unread where they are not left, and from then on always."""
-        self.left -= units
-        if self.left < 0:
+        self.left = left = self.left - units
+        if left < 0:
             raise Unread("more work than the budget of a call")
 
 
@@ -298,8 +298,8 @@ def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
 def _retracted(after: str) -> bool:
     """Whether what follows a value takes it back."""
     after = after.lstrip("?! ").lower()
-    while pointing := next(filter(after.startswith, POINTING), ""):
-        after = after[len(pointing) :]
+    while after.startswith(POINTING):
+        after = after[len(next(filter(after.startswith, POINTING))) :]
     return after.startswith(RETRACTED)
 
 
@@ -390,9 +390,9 @@ def _statement(text: str, work: Work, bare: bool = False) -> Run:
         return [head]  # the most frequent ones soon
     for _ in range(5):
         text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
-        while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
+        while (head := text[:14].lower()).startswith(FILLERS):
             work.spend(4)
-            text = text[len(filler) :].lstrip(" :*_`\"'\n")
+            text = text[len(next(filter(head.startswith, FILLERS))) :].lstrip(" :*_`\"'\n")
         line = text.partition("\n")[0] + " "
         line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
         stated = "$" in line or "\\" in line or any(c.isdigit() for c in line)
