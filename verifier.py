@@ -362,8 +362,7 @@ def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
 
 
 def _marked(text: str, work: Work, bare: bool = False) -> Run:
-    """The value after the last marker that has one. A last statement that is cut off is passed over. `bare` passes over
-    those that begin with words, too."""
+    """The value after the last marker that has a whole one; `bare` passes over those that begin with words."""
     lowered = text.lower()
     markers = MARKERS if lowered.isascii() else MARKERS + FOREIGN
     starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
@@ -716,8 +715,8 @@ def letters(node: Node) -> frozenset[str]:
 class Algebra:
     """Makes expressions, worked out where all parts are rationals. Raises Unread of what has no value."""
 
-    def __init__(self, work: Work):
-        self.work = work
+    def __init__(self, work: Work, natural: bool = False):
+        self.work, self.natural = work, natural  # whether a logarithm without a base has the base e
 
     def make(self, op: str, *parts: Node) -> Node:
         """The node of an operation; a product may also be of numbers and a matrix, or of a sign and infinity."""
@@ -872,7 +871,6 @@ class Parser(Algebra):
     at = signs = choice = 0  # how many +- the member has so far; the bits of those read as minus
     angle = False  # in the argument of a function, where a degree is a number
     unit = ""  # of a sign of degree, percent or currency, or of a base
-    natural = False  # whether a logarithm without a base has the base e
 
     def next(self, tokens: int = 1) -> Item:
         """Steps past a token, or several: the first of them."""
@@ -1009,10 +1007,7 @@ class Parser(Algebra):
 
     def product(self) -> Node:
         factors = [self.powers()]
-        while True:
-            token = self.token
-            if token == "":
-                break
+        while (token := self.token) != "":
             if token == "*" or (token == "/" and not _wording(self.items[self.at + 1])):
                 self.next()
                 while sign := self.skip("-", "+"):
@@ -1103,8 +1098,6 @@ class Parser(Algebra):
         return nodes[0] if len(nodes) == 1 else ("set", *nodes) if brackets == "{}" else ("seq", (brackets,), *nodes)
 
     def number(self, token: str) -> Node:
-        if self.token == "":
-            return self.literal(token)
         if self.token == "_":
             base = "".join(c for c in self.subscript()[1:].replace("base", "") if c not in "()")
             base = BASES.get(base, base)
@@ -1215,17 +1208,14 @@ def read(text: str, work: Work | None = None) -> Node:
 
 
 def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
-    """The value of tokens as a tree; a text node with the reason where they have none. `natural` takes a logarithm
-    without a base to base e. Never raises."""
+    """The value of tokens as a tree; a text node with the reason where they have none. Never raises."""
     why = ""
     if len(tokens) == 1 and len(tokens[0]) < 16 and tokens[0].isdecimal():
         return int(tokens[0])
     try:
         for items in _readings(_nest(tokens)):
             try:
-                parser = Parser(work)
-                parser.natural = natural
-                node = parser.members(items)
+                node = Parser(work, natural).members(items)
                 if not why or _kind(node) != "text":
                     return node
             except (Unread, ArithmeticError) as error:
@@ -1236,8 +1226,7 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
 
 
 def _readings(items: list[Item]) -> Iterator[list[Item]]:
-    """Some items, and the parts of them that may be the answer: without what they follow from, a condition behind them,
-    words before them, and sides that may be unreadable."""
+    """Some items, and what may be the answer in them: without premise, condition, words before it, unread sides."""
     yield items
     if items[:1] == ["\\forall"] and "," in items:
         yield (items := items[items.index(",") + 1 :])
@@ -1652,7 +1641,6 @@ class Judge(Algebra):
 
     def same_region(self, a: Node, b: Node) -> bool:
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
-
         The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
         sizes = {node: size for node in {*_nodes(a), *_nodes(b)} if (size := self.size(node)) is not None}
         self.cells, self.said, ends = dict(INFINITIES), set(), []
