@@ -810,24 +810,26 @@ def _nest(tokens: list[str]) -> list[Item]:
     _refuse(len(tokens) > MAX_TOKENS, "too many tokens")
     if BRACKETS.isdisjoint(tokens):
         return [*tokens]
-    stack: list[tuple[str, list[Item]]] = [("", [])]
+    outer: list[tuple[str, list[Item]]] = []
+    opener, items = "", []
     for token in tokens:
-        opener, items = stack[-1]
         if token not in BRACKETS and token != ":":
             items.append(token)
         elif opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(items[0]):
             items.clear()  # {x : x > 2}
         elif token in CLOSERS.get(opener, ()) and not (token == "|" and (not items or items[-1] in OPERATORS)):
-            stack.pop()
-            stack[-1][1].append(Group(opener + token, items))
+            group = Group(opener + token, items)
+            opener, items = outer.pop()
+            items.append(group)
         elif token in CLOSERS:
-            _refuse(len(stack) > MAX_DEPTH, "nested too deeply")
-            stack.append((token, []))
+            _refuse(len(outer) >= MAX_DEPTH, "nested too deeply")
+            outer.append((opener, items))
+            opener, items = token, []
         else:
             _refuse(token != ":", "a bracket that closes nothing")
             items.append(token)
-    _refuse(len(stack) > 1, "a bracket that is not closed")
-    return stack[0][1]
+    _refuse(outer, "a bracket that is not closed")
+    return items
 
 
 def _split(items: list[Item], marks: Set[str]) -> tuple[list[list[Item]], list[str]]:
@@ -1456,7 +1458,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
             alike = any(map(str.isalnum, "".join(left))) or not {*left}.isdisjoint("()[]<>}") or "\\}" in left
             return left == right and alike, "equal" if alike else "nothing to compare"
         words, others = _words(left), _words(right)
-        if (words and words == others) or _reasoned(words, right) or _reasoned(others, left):
+        if (words or others) and (words == others or _reasoned(words, right) or _reasoned(others, left)):
             return True, "equal"
         readings = [(left, right)]
         if "," in a and max(map(len, left)) > 3:  # 100,200 may be a list after all
