@@ -1486,7 +1486,7 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
 
 def _words(tokens: list[str]) -> str:
     """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
-    if any(token[0] in DIGITS for token in tokens):
+    if not DIGITS.isdisjoint("".join(tokens)):
         return ""
     dropped = ("{", "}", ".", ":", "?", '"') + (() if "," in tokens or ";" in tokens else ("(", ")"))
     words = [token.strip('"') for token in tokens if token not in dropped]
