@@ -12,43 +12,48 @@ and vectors; numbers in a base; words and choices.
 
 Equality of two expressions is decided the cheapest way that settles it:
   1. Rationals are exact, up to MAX_BITS.
-  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i (1/2^{99}, (t-1)(t+6)) are compared
-     at a pseudo-random point modulo a prime of 125 bits. Point and prime are drawn from both texts. pi and e are
-     variables here: no polynomial relation between them is known. Unequal ones of degree d pass with probability below
-     d / 2^124.
+  2. Expressions of + - * / and whole powers over rationals, variables, pi, e and i are compared at a pseudo-random
+     point modulo a prime of 125 bits or more. The point is drawn from both texts, and so is the prime where one that is
+     known could be added. pi and e are variables here: no polynomial relation between them is known. Unequal ones of
+     degree d pass with probability below d / 2^124.
   3. All others are evaluated in decimal arithmetic and are equal where they agree to 50 significant digits, worked out
-     with 70 and three more for each digit of the longest rational, so sqrt(10^{200}+1) is not 10^{100}; sums of terms
-     too far apart for it (1 + e^{-200}) are refused. This is a stated bound, not a proof of equality. With variables
-     they have to agree wherever both are real, at two or more of nine points of several sizes and signs, some of them
-     whole; analytic expressions that differ pass with probability 0 up to rounding. i is a variable here: what is
-     equal only by i^2 = -1 beside a root or a function, and complex powers and logarithms, are refused.
+     with 70 and three more for each digit of the longest rational; terms and powers too far apart for it (1 + e^{-200})
+     are refused. This is a stated bound, not a proof. With variables they have to agree wherever both are real, at two
+     or more of nine points of several sizes and signs, some of them whole. i is a variable here: what is equal only by
+     i^2 = -1 beside a root or a function, and complex powers and logarithms, are refused.
   4. What has a value at whole numbers only, such as (-2)^n or n!, and what has a floor or ceiling, has to agree at 32
-     points in whole numbers as well: in one variable at 16 consecutive ones upwards and 16 downwards. That decides it
-     where the difference has a period of at most 16; a difference that is rarer passes.
+     points in whole numbers as well (in one variable 16 consecutive ones upwards, 16 downwards), and with a floor or
+     ceiling at four large ones. A difference with a period above 16 may pass.
 
 The work of a call is bounded by construction, never by a clock: every step of reading, comparing and evaluating is
 counted, with its number of digits, and spent from one budget (BUDGET) before it is done. Past it, and beyond the other
 MAX_ constants, an answer is equal only to its own text. What is not counted is linear in the text. Nothing here raises
-on text, keeps state, or uses signals, so it is safe in threads; points derive from the input alone, so verdicts repeat.
+on text, keeps state, or uses signals, so it is safe in threads; points derive from the input alone: verdicts repeat.
 
 What is policy, not mathematics, and why:
-  - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves.
-  - An open last box, a value that is denied or doubted, and what stands only in the thinking part are no answer, and
-    "or" between two values makes both part of it: a guess must not be paid.
+  - Boxes side by side are a list only where the gold answer is one; else the last counts: models repeat themselves. A
+    gold answer of several boxes wants all of them, and of a box in a box the outer one counts.
+  - A guess must not be paid. An open last box, what is denied, doubted, taken back or struck out, and what stands only
+    in the thinking part are no answer; "or" between two values, and another answer stated behind a box, make both part
+    of it. These are found by their words, in the sentence around the answer: no list of words is complete.
   - \\log without a base is base 10 or e, whichever the other side asks for: sources use both.
-  - A base, unit or degree sign may be left out on one side: the question has it. Two that differ are never equal.
+  - A base, unit or degree sign may be left out on one side: the question has it. Two that differ are never equal. A
+    word behind a number is a unit where it is known as one or is a plural: 14 ways, but not 14 wrong or 14 tenths.
   - 35% is 35 and 0.35, since golds are written both ways; but 0.35 is not 35.
-  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may
-    differ in the last one, as such golds were computed; and a chain that ends in one correct rounding is worth both.
-  - x = 5, m+n = 5 and f(x) = 5 are worth 5, since they name what is asked; x+y = 5 and 2x = 5 are not.
+  - Decimals get no tolerance: 0.333 is not 1/3. Only an exact answer to a gold decimal of seven digits or more may be
+    off by one and a half in the last, as such golds were computed; a chain that ends in one correct rounding is worth
+    both; and a decimal of up to 12 digits may be printed as a float of 16 or 17 at most four floats away, as programs
+    do (0.30000000000000004).
+  - x = 5, m+n = 5 and f(3) = 5 are worth 5, since they name what is asked; x+y = 5, 2n = 5 and n+1 = 5 are not.
+  - A label names one choice: (C) 12 is C and 12, but A. B is neither.
   - A letter in a floor or ceiling is whole unless it is one of r to z or Greek.
   - 10:40 may be a time of day and is no 1:4, so ratios are compared part by part.
   - A condition behind an answer (2^n-1 for n >= 1) does not count: the question has it.
-  - Case does not count in words and choices, and yes or no may be followed by a reason.
+  - Case does not count in words and choices, and yes or no may be followed by a reason that does not undo it.
 """
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence, Set
 from contextlib import suppress
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 from fractions import Fraction
@@ -91,8 +96,8 @@ class Work:
 
     def spend(self, units: int) -> None:
         """Take `units` away. Raises Unread where they are not left, and from then on always."""
-        self.left -= units
-        if self.left < 0:
+        self.left = left = self.left - units
+        if left < 0:
             raise Unread("more work than the budget of a call")
 
 
@@ -103,7 +108,7 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
     work = work or Work()
     try:
         run = _final(response, work)
-        if len(run) > 1 and _kind(read(gold)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
+        if len(run) > 1 and _kind(read(gold, work)) in ("list", "set") and judge(" , ".join(run), gold, work)[0]:
             return True
         return bool(run) and judge(run[-1], gold, work, directed=True)[0]
     except Unread:
@@ -111,9 +116,8 @@ def verify(response: str, gold: str, work: Work | None = None) -> bool:
 
 
 def extract_answer(response: str) -> str | None:
-    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer.
-
-    In this order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
+    """The final answer of a response, or None. Final values that "or" joins come together, as a hedged answer. In this
+    order: the last non-empty balanced `\\boxed` or `\\fbox`, or None where the last one is not closed; what
     follows "answer is", `####` or another marker; the last bold text; a response that is nothing but an answer; the
     last formula or number, whichever comes later. Linear in the length of the response; never raises."""
     with suppress(Unread):
@@ -128,49 +132,67 @@ def equivalent(a: str, b: str) -> bool:
 # -------------------------------------------------------------------------------------------- where the final answer is
 
 
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 def _phrases(lines: str) -> tuple[str, ...]:
     return tuple(lines.strip("\n").replace("\n", "|").split("|"))
 
 
-ENDS = "</s> <eos> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|> <|return|>".split()
+ENDS = """</s> <eos> <eoa> <pad> <end_of_turn> <|im_end|> <|endoftext|> <|eot_id|> <|end_of_text|> <|end|>
+<|return|>""".split()
+INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"
+# What stands between these is only thought, and what stands between the next ones is not shown, or struck out.
+THOUGHTS = (("<think", "</think"), ("<reasoning>", "</reasoning>"), ("<scratchpad>", "</scratchpad>"),
+    ("<thought>", "</thought>"), ("◁think▷", "◁/think▷"),
+    ("<|channel|>analysis", "<|channel|>final<|message|>"))  # fmt: skip
+HIDDEN = (("<!--", "-->"), ("<del>", "</del>"), ("~~", "~~"), ("\n%", "\n"), ("\\cancel{", "}"), ("\\xcancel{", "}"),
+    ("\\bcancel{", "}"), ("\\sout{", "}"), ("\\phantom{", "}"))  # fmt: skip
+POINTING = _phrases("but |which |that |this |it |oh, |hmm, |wait, |(")  # before a retraction
 RETRACTED = _phrases("""is wrong|is incorrect|is not correct|is not right|is not the|isn't|is false|is a mistake
-was wrong|was incorrect|is impossible|cannot be|that was wrong|this was wrong|that is wrong|that's wrong|this is wrong
-this is incorrect|wait, that|no, |on reflection|on second thought|scratch that""")
-NOT = frozenset("not cannot never isn't can't couldn't aren't wasn't neither nor".split())
-COPULAS = frozenset("be equal equals necessarily exactly just have".split())
+was wrong|was incorrect|is impossible|cannot be|wrong|incorrect|no, |no.|doesn't work|does not work|doesn't satisfy
+does not satisfy|fails|contradicts|on reflection|on second thought|scratch that|that's wrong|correction|just kidding
+ではない|不对|是错|错""")
+NOT = _set("not cannot never isn't can't couldn't aren't wasn't neither nor")
+COPULAS = _set("be equal equals necessarily exactly just have the following")
 UNSURE = _phrases("""not sure|unsure|not certain|whether|don't know|do not know|cannot tell|no idea|don't think
 not think|i cannot|i can't|could not|couldn't|i do not|i don't|i am not|i'm not|unable to|stuck|hard to say|no answer
-not clear|unclear""")
-DOUBTS = _phrases("maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether")
-JOINTS = frozenset("text quad qquad maybe perhaps possibly else".split())  # words that may stand beside "or"
+not clear|unclear|false that|not true that|wrong answer|incorrect answer|might think|may think
+if the answer|if it were""")
+DOUBTS = _phrases("""maybe |perhaps |possibly |might |could be |may be |at least|at most|if |suppose |assum|whether
+wrong|incorrect""")
+CUES = _phrases("n't|n’t|no|never|unsure|whether|false|rong|correct|than|rom|most|least|xcept|but|if|If|think")
+EXCLUDED = _phrases("different from|except|anything but|all but|if not")
+BOUNDING = _phrases("less than|more than|greater than|at most|at least")
+JOINTS = _set("text quad qquad maybe perhaps possibly for part")  # words that may stand beside "and"
+OR = _set("or ou oder или o vs versus either else 或 或者 または 또는")
 # A number right after one of these is not what is asserted.
-BARRED = frozenset("than except between twice half double instead depends none close problem step equation".split())
+BARRED = _set("""than except between twice half double instead depends none close problem step equation root modulo
+near""")
 MARKERS = ("####", "\na: ", "choice is", "option is", "solutions are")
-CHINESE = ("答案是", "答案为", "答案：", "答案:", "选")
+FOREIGN = ("答案是", "答案为", "答案：", "答案:", "答案】", "选", "정답은")
 AFTER_ANSWER = ("is", "are", ":", "：", "=", "should be", "must be", "would be", "will be", "was")
 FILLERS = _phrases("""is |are |be |was |therefore |thus |simply |option |choice |that |exactly |only |just |around |is:
 approximately |about |roughly |equal to |given by |should be |must be |would be |will be |：|是|选""")
-STOPPERS = (". ", " because", " since", ", which", ", so ", " where ", " when ", "**", "</answer>", "。", "```")
+STOPPERS = _phrases(". | because| since|, which|, so | where | when |**|</answer>|。|```|입니다")
 CHOICES = frozenset("ABCDEFGHIJ")
-BEFORE_CHOICE = frozenset("is be option choice letter answer choose pick select".split())
-VERDICTS = {"yes": "no", "no": "yes", "true": "false", "false": "true"}
+BEFORE_CHOICE = _set("is be option choice letter answer choose pick select")
+REASONS = _set('"because "since "as "for')
+UNDOING = _set('\\or "but "except "unless "wrong "although "however "maybe')
+VERDICTS = {"yes": "no nope never", "no": "yes", "true": "false never", "false": "true"}  # and what contradicts them
 
 
 def _final(response: str, work: Work) -> Run:
-    text = response.rstrip()
-    if "<" in text:  # without end-of-text tokens, boxes as tokens, and what is only thought
-        for token in ENDS if text[-1] == ">" else ():
-            text = text.replace(token, " ")
-        if "_of_box|>" in text:
-            text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
-        text = text.rpartition("</think")[2].partition("<think")[0].removeprefix("ing").removeprefix(">")
+    text = _shown("\n" + response.rstrip())
     boxes = _boxes(text, work)
     if boxes:
         start, end, _ = boxes[0]
-        after = text[end : end + 80].lstrip(" $.,)]*\n\\").lower()
-        if after and after.removeprefix("but ").startswith(RETRACTED):
-            return _marked(text[end:], work)
-        return [] if _denied(text[max(0, start - 80) : start]) else _run(text, boxes)
+        before, after = text[max(0, start - 80) : start], text[end:].lstrip(" $.,)]}*\n\\")
+        if after and _retracted(after[:80]):
+            return _marked(after, work)
+        run = [] if before and _denied(before) else _run(text, boxes, True)
+        return _unless(run, after, work) if after and run else run
     if boxes is None:
         return []
     for delimiter in ("\\(", "\\)", "\\[", "\\]") if "\\" in text else ():
@@ -188,8 +210,27 @@ def _final(response: str, work: Work) -> Run:
     return _last(text, work)
 
 
+def _shown(text: str) -> str:
+    """A response without what is not shown, or not meant: marks of its end, thoughts, comments, what is struck out."""
+    for character in INVISIBLE if not text.isascii() else ():
+        text = text.replace(character, "")
+    if "<" in text or "◁" in text:
+        for token in ENDS if text[-1] == ">" else ():
+            text = text.replace(token, " ")
+        text = text.replace("<|begin_of_box|>", "\\boxed{").replace("<|end_of_box|>", "}")
+        for opener, closer in THOUGHTS:
+            text = text.rpartition(closer)[2].partition(opener)[0]
+        text = text.removeprefix("ing").removeprefix(">")
+    for opener, closer in HIDDEN:
+        if opener in text and (opener != closer or text.count(opener) % 2 == 0):
+            shown, *parts = text.split(opener)
+            text = " ".join([shown, *(parts[1::2] if opener == closer else [x.partition(closer)[2] for x in parts])])
+    return text.removeprefix("\n")
+
+
 def _boxes(text: str, work: Work) -> list[Span] | None:
-    """The last non-empty box and those that end within 40 characters before it or one another; None if it is open."""
+    """The last non-empty box and those that end within 80 characters before it or one another, or None where it is
+    open. A box around others is one, and theirs are none."""
     found: list[Span] = []
     at = len(text)
     while len(found) < MAX_MEMBERS and (at := text.rfind("box", 0, at) - 1) >= 0:
@@ -202,16 +243,20 @@ def _boxes(text: str, work: Work) -> list[Span] | None:
             start = text.index("{", start)
             end = _closing(text, start, work)
             if end < 0:
-                return found or None
+                return found if found and "\n" in text[at : found[-1][0]] else None
             content = text[start + 1 : end - 1].strip()
         else:
             content = (inner.replace("$", " ").split() or [""])[0].rstrip(".,;")
             end = text.index(content, start) + len(content)
-        if found and not at < end <= found[-1][0] <= end + 40:
-            break  # around the one found, or apart from it
+        while found and end >= found[-1][1]:
+            first, last, within = found.pop()
+            alone = content.strip("$ ") == text[first:last]
+            content = within if alone else content.replace("\\boxed", "").replace("\\fbox", "")
+        if found and not found[-1][0] <= end + 80:
+            break
         if content.strip("{} $?.~_"):
             lead = text[max(0, at - 4) : at].replace("= - ", "=-")
-            if lead[-1:] in ("-", "−") and lead[-2:-1] in tuple(" =($[{:"):
+            if lead and lead[-1] in "-−" and lead[-2:-1] in tuple(" =($[{:"):
                 content = f"-({content})" if "+" in content or "-" in content else "-" + content
             found.append((at, end, content))
     return found
@@ -230,19 +275,54 @@ def _closing(text: str, at: int, work: Work) -> int:
     return -1
 
 
-def _run(text: str, spans: list[Span]) -> Run:
+def _run(text: str, spans: list[Span], boxes: bool = False) -> Run:
     """The values of the first of some spans, in the order of the text or against it, and of those joined to it."""
-    run, joints = spans[:1], set()
+    if len(spans) == 1:
+        return [spans[0][2]]
+    lead = text[max(0, spans[-1][0] - 20) : spans[-1][0]].lower().rstrip(" $")
+    run, hedged = spans[:1], boxes and lead.endswith(("either", "if not"))
     for one, other in pairwise(spans):
         gap = text[min(one[1], other[1]) : max(one[0], other[0])]
-        words = "".join(c if c.isalpha() else " " for c in gap).split()
-        words = [word for word in words if word not in JOINTS] or ["and"]
-        if len(gap) > 40 or words not in (["and"], ["or"]) or any(c in "=+*/^_<>.:" for c in gap):
+        words = "".join(c if c.isalpha() else " " for c in gap.lower()).split()
+        if len(gap) <= 80 and ((boxes and ". " not in gap) or JOINTS.issuperset({*words} - OR)):
+            hedged |= not OR.isdisjoint(words) or gap.strip(" $") in {*"|/+-*^"}
+        words = [word for word in words if word not in JOINTS and len(word) > 1]
+        together = len(gap) <= 40 and words in ([], ["and"]) and not any(c in "+*/^_<>.:" for c in gap)
+        if not hedged and not (together and ("=" not in gap or gap.rstrip(" $").endswith("="))):
             break
-        joints.update(words)
         run.append(other)
     values = [content for _, _, content in sorted(run)]
-    return [" or ".join(values)] if "or" in joints else values
+    return [" or ".join(values)] if hedged else values
+
+
+def _retracted(after: str) -> bool:
+    """Whether what follows a value takes it back."""
+    after = after.lstrip("?! ").lower()
+    while after.startswith(POINTING):
+        after = after[len(next(filter(after.startswith, POINTING))) :]
+    return after.startswith(RETRACTED)
+
+
+def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
+    """The values of a run and what the text behind it states as well: together, if not equal, a hedge."""
+    rest = after[:400].lstrip(" $.,)]}*\n\\").removeprefix("quad").lstrip(" \\").removeprefix("text{").lstrip()
+    opener = next((x for x in filter(rest[:9].lower().startswith, OR) if not rest[len(x) : len(x) + 1].isalpha()), "")
+    if rest[:1] == "(" and rest[1:2] in CHOICES and rest[2:3] == ")":
+        stated = [rest[1]]
+    elif opener:
+        words = rest[len(opener) : 80].split()
+        stated = _statement(rest[len(opener) :], work) or [word for word in words if any(map(str.isdigit, word))][:1]
+    else:
+        stated = _marked(after, work, True) if marked else []
+    value, other = " , ".join(run), "".join(stated[-1:])
+    if not any(c.isdigit() or c in "\\ABCDEFGHIJ" for c in other) and not (opener and len(other.split()) == 1):
+        return run
+    if judge(value, other, work)[0] or (run[1:] and judge(run[-1], other, work)[0]):
+        return run
+    letters = [x for x in (value, other) if x.strip("(). ") in CHOICES]
+    if len(letters) == 1:  # of a choice, beside its value
+        return [f"({letters[0].strip('(). ')}) " + (other if letters == [value] else value)]
+    return [f"{value} or {other}"]
 
 
 def _formulas(text: str, work: Work) -> list[Span]:
@@ -267,45 +347,51 @@ def _formulas(text: str, work: Work) -> list[Span]:
 
 def _denied(before: str, doubts: tuple[str, ...] = ()) -> bool:
     """Whether the clause right before a value says that it is not the answer, or not known to be, or doubts it."""
-    if not doubts and not any(cue in before for cue in ("n't", "n’t", "no", "never", "neither", "unsure", "whether")):
+    if not doubts and not any(map(before.__contains__, CUES)):
         return False
     clause = before.lower().replace("’", "'")
+    end = clause.rstrip(" $\\([*_:\n")
+    if end.endswith(EXCLUDED) or (end.endswith(BOUNDING) and "answer" in end):
+        return True
+    clause = end + " " if ":" in clause[len(end) :] else clause
     for mark in (". ", ", ", ": ", "; ", "\n", "? ", "! ", " but ", "\\]", "so "):
         clause = clause.rpartition(mark)[2]
     words = "".join(" " if c in "$(=\\*[_" else c for c in clause).removesuffix(" to ").split()
     said = [word for word in words if word not in COPULAS][-1:]
-    return bool(NOT.intersection(said)) or any(cue in clause for cue in UNSURE + doubts)
+    return bool(NOT.intersection(said)) or any(map(clause.__contains__, UNSURE + doubts))
 
 
-def _marked(text: str, work: Work) -> Run:
-    """The value after the last marker that has one. A last statement that is cut off is passed over."""
+def _marked(text: str, work: Work, bare: bool = False) -> Run:
+    """The value after the last marker that has a whole one; `bare` passes over those that begin with words."""
     lowered = text.lower()
-    markers = MARKERS if lowered.isascii() else MARKERS + CHINESE
+    markers = MARKERS if lowered.isascii() else MARKERS + FOREIGN
     starts = [lowered.rfind(marker) + len(marker) for marker in markers if marker in lowered]
     at = len(lowered)
     while len(starts) < 30 and (at := lowered.rfind("answer", 0, at)) >= 0:
-        work.spend(1)
+        work.spend(2)
         start = at + 6 + lowered.startswith("s", at + 6)
         if lowered[start : start + 20].lstrip(" *_").startswith(AFTER_ANSWER) or text.endswith(("inal ", "<"), 0, at):
             clause = lowered[max(0, at - 30) : at].rpartition(".")[2].rpartition(",")[2]
             starts += [start] * (not any(cue in clause for cue in DOUBTS))
     for start in sorted(starts, reverse=True):
-        run = _statement(text[start : start + 4000], work)
+        run = _statement(text[start : start + 4000], work, bare)
         if run and sum(map(run[-1].count, "([{")) <= sum(map(run[-1].count, ")]}")):
-            return run
+            after = text[start : start + 4000].partition(run[-1])[2].lstrip(" $.,)]}*\n\\")
+            return _unless(run, after, work, False) if after else run
     return []
 
 
-def _statement(text: str, work: Work) -> Run:
+def _statement(text: str, work: Work, bare: bool = False) -> Run:
     """The value that a text states: what it starts with, or the last formula or number of its first sentence."""
-    head = text.partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
+    line, stated = "", False
+    head = text[:40].partition("\n")[0].strip(" :*.").removeprefix("is ").strip("$")
     if head.isdecimal():
         return [head]  # the most frequent ones soon
-    line, stated = "", False
     for _ in range(5):
         text = text[len(line) :].lstrip(" :*=#\n\t_>`\"'：") + " "
-        while filler := next(filter(text[:14].lower().startswith, FILLERS), ""):
-            text = text[len(filler) :].lstrip(" :*_`\"'\n")
+        while (head := text[:14].lower()).startswith(FILLERS):
+            work.spend(4)
+            text = text[len(next(filter(head.startswith, FILLERS))) :].lstrip(" :*_`\"'\n")
         line = text.partition("\n")[0] + " "
         line = line[: min((end for end in map(line.find, STOPPERS) if end >= 0), default=len(line))]
         stated = "$" in line or "\\" in line or any(c.isdigit() for c in line)
@@ -317,10 +403,14 @@ def _statement(text: str, work: Work) -> Run:
     line = line.strip(" .*_`\"'。\t\r")
     mark, *reason = line.split(None, 2) or [""]
     first = mark.strip("().,:;*，")
+    if first in CHOICES and text[text.find(first) + 1 :].strip(" .):\n") in CHOICES:
+        return []
     if first in CHOICES and mark[-1] in ".,:;)，" and reason and len(reason[0]) > 1 and reason[0].islower():
         return [line if reason[0] in ("or", "and") else first]  # B, for ...
-    bare = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
-    return ([line] if bare else _last(line, work)) if mark else []
+    if bare and first[:1].isalpha() and first not in CHOICES and first.lower() not in VERDICTS:
+        return []
+    whole = len(first) < 2 or not first.isalpha() or first.lower() in VERDICTS or first in WORDS or not stated
+    return ([line] if whole else _last(line, work)) if mark else []
 
 
 def _last(text: str, work: Work) -> Run:
@@ -344,7 +434,11 @@ def _last(text: str, work: Work) -> Run:
         opener = max(map(line.rfind, "(["))
         words = (line + after).split()
         run = [words.pop().rpartition(">>")[2]]
-        while words and (words[-1] == "or" or run[0] == "or" or not any(c.isalpha() or c in ".,:;" for c in words[-1])):
+        while words:
+            numbers = words[-1] == "and" and "".join(words[-2:-1]).strip(",")[-1:] in DIGITS
+            joined = words[-1] == "or" or run[0] in ("or", "and") or numbers
+            if not joined and any(c.isalpha() or c in ".,:;" for c in words[-1]):
+                break
             run.insert(0, words.pop())
             if words[-1:] == ["x"] and run[0][-1] in DIGITS and words[-2:-1] and words[-2][-1] in DIGITS:
                 words[-1] = "*"  # 4 x 5 = 20
@@ -363,6 +457,7 @@ def _last(text: str, work: Work) -> Run:
 # ---------------------------------------------------------------------------------------------------------- the scanner
 
 DIGITS = frozenset("0123456789")
+LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 SPACES = frozenset(" \t\n\r\f\v~$\0")
 
 
@@ -383,8 +478,8 @@ UNICODE = str.maketrans(
     | {c: f"\\{name} " for c, name in zip("≤≥≠≈≡±∓∞∪∩∈∅ℝ√°π∨∧∖¢€£¥₹αβγδθλμφωħ∠⌊⌋⌈⌉", (
         "le ge ne approx equiv pm mp infty cup cap in emptyset R sqrt circ pi or and setminus cent euro pound yen "
         "rupee alpha beta gamma delta theta lambda mu phi omega hbar angle lfloor rfloor lceil rceil").split())}
-    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "\u200b": " ", "“": " ", "”": " "}
-)  # fmt: skip
+    | {"⁻": "^{-", "ⁿ": "^n", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "和": " and ", "或": " or ", "“": " ", "”": " "}
+    | dict.fromkeys(INVISIBLE))  # fmt: skip
 COMMANDS = _table("""
 \\frac dfrac tfrac cfrac; \\binom dbinom tbinom; * cdot times ast; / div; <= le leq leqslant leqq;
 >= ge geq geqslant geqq; < lt; > gt; != ne neq; ~ approx simeq; \\or lor vee; \\and land wedge;
@@ -392,46 +487,56 @@ COMMANDS = _table("""
 % %; ' prime; \\circ degree; \\emptyset varnothing; \\setminus backslash; \\overline bar dot; \\\\ cr; \\phi varphi;
 \\epsilon varepsilon; \\theta vartheta; => Rightarrow implies Longrightarrow therefore; \\bmod mod; \\pmod pod;
 ... ldots dots cdots dotsc; "euro euro; "pound pound; "yen yen; "rupee rupee; "cent cent; "dollar $""")
-SKIPPED = frozenset("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
+SKIPPED = _set("""left right big Big bigg Bigg bigl bigr Bigl Bigr displaystyle textstyle limits quad qquad ! , ; :
 ( ) [ ] > hline mathbf boldsymbol bm vec hat mathit mathcal angle rm bf it large Large LARGE huge Huge small normalsize
-underline overrightarrow underbrace nolimits mathop _""".split()) | {" ", "\n", "\t"}  # fmt: skip
-DROPPED = frozenset("color textcolor colorbox hspace vspace phantom hphantom vphantom label tag".split())
-TEXTS = frozenset("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname".split())
-MATRICES = frozenset("pmatrix bmatrix matrix Bmatrix smallmatrix array".split())
+underline overrightarrow underbrace nolimits mathop _""") | {" ", "\n", "\t"}  # fmt: skip
+DROPPED = _set("color textcolor colorbox hspace vspace phantom hphantom vphantom label tag")
+TEXTS = _set("text textbf textit textrm textsf texttt textnormal mbox hbox mathrm mathsf operatorname")
+MATRICES = _set("pmatrix bmatrix matrix Bmatrix smallmatrix array")
 GREEK = _commands("""alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi
 omega ell Gamma Delta Theta Lambda Sigma Phi Psi Omega Pi hbar odot nabla partial""")
 FUNCTIONS = _commands("""sin cos tan cot sec csc sinh cosh tanh coth sech csch arcsin arccos arctan arccot arcsec arccsc
 ln log lg exp""")
 WORDS = {name[1:]: name for name in FUNCTIONS | GREEK | _commands("gcd lcm max min sqrt pi or and")}
-WORDS |= _table("\\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
+WORDS |= _table("\\abs abs; \\infty infinity inf oo; \\cup union; \\or OR; \\and AND; \\bmod mod")
 # The first name stands for all of its group. Other words are units where nothing reads them as mathematics.
 UNITS = _table("""
 cm cm centimeter centimetre; mm mm millimeter millimetre; km km kilometer kilometre; meter meter metre m;
 inch inch inche in; foot foot feet ft; yard yard yd; mile mile mi; kg kg kilogram; gram gram g; mg mg milligram;
 pound pound lb; ounce ounce oz; liter liter litre l; ml ml milliliter; second second sec s; minute minute min;
-hour hour hr h; day day; degree degree deg; radian radian rad; % percent pct; dollar dollar usd; euro euro eur;
+hour hour hr h; day day; degree degree deg 度; radian radian rad; % percent pct; dollar dollar usd; euro euro eur;
 mile/hour mph; km/hour kph; hertz hertz hz; khz khz; mhz mhz; kw kw; kwh kwh; mol mol mole; gb gb; mb mb; db db;
 cal cal""")
 KNOWN = UNITS.keys() | set("an the no yes of per old is are for lbs rpm sq cu th nd rd with all any if when".split())
+SIGNS_OF_TWO = ("<=", ">=", "!=", "=>", "...", "**")
+DOTS = ("...", " ...", "\\ldots", "\\dots", "\\cdots")  # behind a decimal that goes on
 # \1 is a comma within a number, if digits follow.
 REWRITTEN = (("{,}", "\1"), (",\\!", "\1"), ("\\!,", "\1"), ("\1 ", "\1"), ("\\,", " "), ("{}", " "))
 REWRITTEN += (("a.m", "am"), ("p.m", "pm"), ("A.M", "am"), ("P.M", "pm"))
 
 
-def scan(text: str, grouped: bool = True) -> list[str]:
-    """Cut an answer into tokens: numbers, single letters, commands ("\\\\frac"), words of text ('"cm'), signs.
+def scan(text: str, work: Work, grouped: bool = True) -> list[str]:
+    """Cut an answer into tokens: numbers, single letters, commands ("\\frac"), words of text ('"cm'), signs.
 
-    `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text; every text has tokens."""
-    if not text.isascii():
-        text = normalize("NFKC", text.translate(UNICODE)).replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
-    if grouped and ",\\," in text and not any(c in text for c in "([{"):
-        text = text.replace(",\\,", ",")
-    for old, new in REWRITTEN:
-        text = text.replace(old, new)
+    `grouped` reads 1,234 as one number where nothing tells against it. Linear in the text. Raises Unread of a text that
+    is too long, also in its normal form, where a character may be eighteen."""
+    if not text.isascii() and len(text) <= MAX_LENGTH:
+        text = text.translate(UNICODE)  # in pieces, since the order of combining marks takes quadratic time
+        text = "".join(normalize("NFKC", text[i : i + 400]) for i in range(0, len(text), 400))
+        text = text.replace("}^{", "").replace("}_{", "").replace("^{-^{", "^{-")
+    _refuse(len(text) > MAX_LENGTH, "too many characters in normal form")
+    work.spend(len(text))
+    if text.isdecimal():
+        return [text]
+    if ("," in text and ("{" in text or "\\" in text)) or "{}" in text or ".m" in text or ".M" in text:
+        if grouped and ",\\," in text and not any(c in text for c in "([{"):
+            text = text.replace(",\\,", ",")
+        for old, new in REWRITTEN:
+            text = text.replace(old, new)
     out: list[str] = []
     modes: list[bool] = []  # of the open braces: whether they hold text
-    s, i, brackets = text + "\0\0\0\0", 0, 0
-    while i < len(text):
+    s, i, brackets, length = text + "\0\0\0\0", 0, 0, len(text)
+    while i < length:
         c = s[i]
         if c in SPACES:
             i += 1
@@ -441,64 +546,84 @@ def scan(text: str, grouped: bool = True) -> list[str]:
             i = _command(s, i + 1, out, modes)
         elif c.isalpha():
             i = _word(s, i, out, bool(modes) and modes[-1])
+        elif c == "{" or c == "}":
+            i += 1
+            in_text = bool(modes) and (modes[-1] if c == "{" else modes.pop())
+            if c == "{":
+                modes.append(in_text)
+            if not in_text:
+                out.append(c)
         else:
-            sign = next((sign for sign in ("<=", ">=", "!=", "=>", "...", "**") if s.startswith(sign, i)), c)
-            sign = c if sign == "!=" and s[i - 1] in DIGITS else sign  # 3!=6
+            sign = c
+            if s[i + 1] in "=>.*" and not (c == "!" and s[i - 1] in DIGITS):  # 3!=6
+                sign = next((sign for sign in SIGNS_OF_TWO if s.startswith(sign, i)), c)
             i += len(sign)
             brackets += (c in "([") - (c in ")]")
-            in_text = c in "{}" and bool(modes) and (modes[-1] if c == "{" else modes.pop())
-            modes += [in_text] * (c == "{")
-            out += [{"**": "^", "\1": ","}.get(sign, sign)] * (not in_text)
+            out.append("^" if sign == "**" else "," if sign == "\1" else sign)
             if c in "([" and len(out) > 2 and out[-2] == "U" and out[-3] in (")", "]"):
                 out[-2] = "\\cup"
+    if "\\equiv" in out:
+        at = out.index("\\equiv")
+        out[at:] = ["\\pmod" if token == "\\bmod" else token for token in out[at:]]
     return out[: len(out) - (out[-1:] == ["."])]
 
 
-def _end(s: str, i: int, fits: Callable[[str], object]) -> int:
-    """The first index from `i` where no fitting character stands."""
-    while fits(s[i]):
+def _end(s: str, i: int, characters: Container[str]) -> int:
+    """The first index from `i` where another character stands."""
+    while s[i] in characters:
         i += 1
     return i
 
 
 def _number(s: str, i: int, out: list[str], joins: str) -> int:
     """Append the number at `i`, or several that commas separate; the index after it."""
-    end = _end(s, i, DIGITS.__contains__)
-    mark = s[end] if s[end] in joins and end > i else ""
-    while mark and s[end] == mark and s[end + 1] in DIGITS:
-        end = _end(s, end + 1, DIGITS.__contains__)
-    *parts, token = s[i:end].split(mark) if mark else [s[i:end]]
-    if parts and parts[0][0] != "0" and len(parts[0]) < 4 and all(len(part) == 3 for part in [*parts[1:], token]):
-        token = "".join([*parts, token])
-    elif mark == " ":
-        token = parts[0] if parts else token
-        end = i + len(token)
-    else:
-        out += [x for part in parts for x in (part, ",")]
+    end = _end(s, i, DIGITS)
+    token, mark = s[i:end], s[end]
+    if mark == " " and mark in joins and 0 < len(token) < 4 and token[0] != "0":
+        while s[end] == mark and _end(s, end + 1, DIGITS) == end + 4:  # a group of three digits
+            end += 4
+        token = s[i:end].replace(mark, "")
+    elif mark in joins and end > i:
+        while s[end] == mark and s[end + 1] in DIGITS:
+            end = _end(s, end + 1, DIGITS)
+        *parts, token = s[i:end].split(mark)
+        if parts and parts[0][0] != "0" and len(parts[0]) < 4 and {3}.issuperset(map(len, (*parts[1:], token))):
+            token = "".join([*parts, token])
+        else:
+            out += [x for part in parts for x in (part, ",")]
     if s[end] == "." and (s[end + 1] in DIGITS or s.startswith(("\\o", "\\b", "\\d", "("), end + 1)):
-        start, end = end, _end(s, end + 1, DIGITS.__contains__)
-        dots = next((dots for dots in ("...", " ...", "\\ldots", "\\dots", "\\cdots") if s.startswith(dots, end)), "")
-        token, end = (token or "0") + s[start:end] + "…" * bool(dots), end + len(dots)
-    end += s[end] == "." and s[end + 1] in " \0$}"
-    start = end + 1 + (s[end + 1] in "+-")
-    scientific = s[end + 1] in DIGITS or s[end] == "E" or "." in token or token == "1"  # 2e-1 is 2e - 1
-    if scientific and s[end] in "eE" and s[start] in DIGITS:
-        last = _end(s, start, DIGITS.__contains__)
-        token, end = token + "E" + s[end + 1 : last].strip("+"), last
-    split = len(token) > 1 and out[-1:] in (["\\frac"], ["\\binom"]) and token.isdecimal()
+        start, end = end, _end(s, end + 1, DIGITS)
+        token = (token or "0") + s[start:end]
+        if s.startswith(DOTS, end):
+            token, end = token + "…", end + next(len(dots) for dots in DOTS if s.startswith(dots, end))
+    if s[end] == ".":
+        end += s[end + 1] in " \0$}"
+    elif s[end] in "eE":
+        start = end + 1 + (s[end + 1] in "+-")
+        scientific = s[end + 1] in DIGITS or s[end] == "E" or "." in token or token == "1"  # 2e-1 is 2e - 1
+        if scientific and s[start] in DIGITS:
+            last = _end(s, start, DIGITS)
+            token, end = token + "E" + s[end + 1 : last].strip("+"), last
+    if token == "0" and s[end] in "xX" and s[end + 1] in DIGITS | LETTERS:  # 0x1F
+        start, end = end, _end(s, end + 1, DIGITS | LETTERS)
+        token = '"0' + s[start:end]
+    split = len(token) > 1 and out and out[-1] in ("\\frac", "\\binom") and token.isdecimal()
     out += [token[0], token[1:]] if split else [token]  # \frac12 is 1/2
     return end
 
 
 def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     """Append the command whose name begins at `i`; the index after it."""
-    j = max(i + 1, _end(s, i, lambda c: c.isalpha() and c.isascii()))
+    j = max(i + 1, _end(s, i, LETTERS))
     name = s[i:j]
     if name in SKIPPED:
         return j + (name in ("left", "right") and s[j] == ".")
     if name in DROPPED or (name == "\\" and s[j] == "["):  # \\[4pt]
         out += ["\\\\"] * (name == "\\")
         return s.find("}" if name in DROPPED else "]", j, j + 40) + 1 or j
+    if name not in TEXTS and name not in ("begin", "end", "mathbb"):
+        out.append(COMMANDS.get(name) or "\\" + name)
+        return j
     start = j + (s[j] == " ")
     close = s.find("}", start, start + 20) if s[start] == "{" else start
     inner = s[start + 1 : close] or s[start]
@@ -510,31 +635,32 @@ def _command(s: str, i: int, out: list[str], modes: list[bool]) -> int:
     elif name in ("mathrm", "operatorname") and (inner in WORDS or inner in ("e", "i")):
         out.append(WORDS.get(inner, inner))
         j = max(j, close + 1)
-    elif name in TEXTS:
+    else:
         modes += [True] * (s[start] == "{")
         j = start + (s[start] == "{")
-    else:
-        token = COMMANDS.get(name) or "\\" + name
-        out.append("\\pmod" if token == "\\bmod" and "\\equiv" in out else token)
     return j
 
 
 def _word(s: str, i: int, out: list[str], prose: bool) -> int:
     """Append the letters at `i`: a name, a word of text, a unit, or a product of letters; the index after them."""
-    j = _end(s, i, str.isalpha)
-    word, lower = s[i:j], s[i:j].lower()
-    after_unit = len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
-    known = lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or (":" in out and lower in ("am", "pm"))
+    j = i + 1
+    while s[j].isalpha():
+        j += 1
+    word = s[i:j]
+    lower, after_unit = word.lower(), len(out) > 1 and out[-1] == "/" and out[-2][0] == '"'
     if prose:
         out.append(WORDS[lower] if lower in ("and", "or", "infinity") else '"' + (lower if j - i > 1 else word))
+    elif word == "j" and out and out[-1][-1] in DIGITS:  # 3+2j
+        out.append("i")
     elif j - i == 1 and word < "\u0400":
-        rest = s[j:].strip("\0 ^{}23").lower()  # 3 m^2 is an area and 5 m/s a speed, 3m a product
         measured = word in "msg" and out and out[-1][-1] in DIGITS and (s[i - 1] == " " or "." in out[-1])
-        unit = after_unit or (measured and (not rest or (rest[0] == "/" and rest[1:] in UNITS)))
-        out.append('"' + word if unit else word)
+        if measured:  # 3 m^2 is an area and 5 m/s a speed, 3m a product
+            rest = s[j : j + 20].rstrip("\0").strip(" ^{}23").lower()
+            measured = len(s) < j + 20 and (not rest or (rest[0] == "/" and rest[1:] in UNITS))
+        out.append('"' + word if measured or after_unit else word)
     elif word in WORDS:
         out.append(WORDS[word])
-    elif known or after_unit:
+    elif after_unit or lower in KNOWN or (j - i > 2 and lower.removesuffix("s") in KNOWN) or out[-2:-1] == [":"]:
         out.append('"' + lower)
     elif j - i > 3 or (j - i == 3 and word[0].isupper() and word[1:].islower()) or not word.isascii():
         out += [WORDS[word[:-1]], word[-1]] if word[:-1] in WORDS else ['"' + lower]
@@ -545,7 +671,8 @@ def _word(s: str, i: int, out: list[str], prose: bool) -> int:
 
 # ----------------------------------------------------------------------------------------------------------- the values
 
-KINDS = frozenset("text list set seq rel union without matrix quantity R".split())
+KINDS = _set("text list set seq rel union without matrix quantity R")
+RATIONAL = frozenset((int, Fraction))
 INFINITY = "\\infty"
 INFINITIES: dict[Node, float] = {INFINITY: math.inf, ("*", -1, INFINITY): -math.inf}
 CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
@@ -553,17 +680,12 @@ CONSTANTS = frozenset(("\\pi", "e", "i", INFINITY))
 COUNTS = {"!": math.factorial, "!!": lambda n: math.prod(range(n, 0, -2)), "\\binom": math.comb}
 EXACT: dict[str, Callable] = COUNTS | {
     "+": lambda *terms: sum(terms), "*": lambda *factors: math.prod(factors), "abs": abs, "floor": math.floor,
-    "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n,
-}  # fmt: skip
+    "ceil": math.ceil, "^": lambda base, n: base**n if n > 0 else Fraction(base) ** n}  # fmt: skip
 
 
 def _kind(node: Node) -> str:
     """What a node is beyond an expression: "list", "rel", ...; "" for expressions."""
     return node[0] if type(node) is tuple and node[0] in KINDS else ""
-
-
-def _rational(node: Node) -> bool:
-    return type(node) is int or type(node) is Fraction
 
 
 def _bits(x: int | Fraction) -> int:
@@ -593,37 +715,42 @@ def letters(node: Node) -> frozenset[str]:
 class Algebra:
     """Makes expressions, worked out where all parts are rationals. Raises Unread of what has no value."""
 
-    def __init__(self, work: Work):
-        self.work = work
+    def __init__(self, work: Work, natural: bool = False):
+        self.work, self.natural = work, natural  # whether a logarithm without a base has the base e
 
     def make(self, op: str, *parts: Node) -> Node:
         """The node of an operation; a product may also be of numbers and a matrix, or of a sign and infinity."""
         if op == "*" and len(parts) > 1:
-            parts = tuple(x for x in parts if x != 1) or (1,)
+            if 1 in parts:
+                parts = tuple(x for x in parts if x != 1) or (1,)
             if _kind(parts[-1]) == "matrix":
                 return (*parts[-1][:2], *(self.make("*", *parts[:-1], x) for x in parts[-1][2:]))
         if len(parts) == 1 and op in ("+", "*"):
             return parts[0]
         if parts == (-1, INFINITY):
             return (op, *parts)
-        if op in EXACT and all(map(_rational, parts)):
-            bits = sum(map(_bits, parts))
+        if op in EXACT and RATIONAL.issuperset(map(type, parts)):
             if op == "^":
-                _refuse(parts[0] == 0 and parts[1] <= 0, "division by zero")
+                _refuse(not parts[0] and parts[1] <= 0, "division by zero")
                 bits = _bits(parts[0]) * abs(parts[1]) if type(parts[1]) is int else MAX_BITS
             elif op in COUNTS:
                 fits = all(type(x) is int and 0 <= x <= MAX_WHOLE for x in parts)
                 _refuse(not fits, f"a factorial or binomial of others than whole numbers up to {MAX_WHOLE}")
                 bits = 8 * max(parts)
+            else:
+                bits = sum(map(_bits, parts))
             if bits < MAX_BITS:
                 self.work.spend(1 + bits * bits // 1_000_000)
                 value = EXACT[op](*parts)
                 return value.numerator if value.denominator == 1 else value
-        wrong = any(_kind(x) or x == INFINITY or (type(x) is tuple and INFINITY in x) for x in parts)
-        _refuse(wrong, "arithmetic with what is no number")
+        for x in parts:
+            if x == INFINITY or (type(x) is tuple and (x[0] in KINDS or INFINITY in x)):
+                raise Unread("arithmetic with what is no number")
         return (op, *parts)
 
     def over(self, above: Node, below: Node) -> Node:
+        if type(above) is type(below) is int and below and below not in (1, -1) and above % below:
+            return Fraction(above, below)
         return self.make("*", above, self.make("^", below, -1))
 
     def substitute(self, node: Node, values: dict[str, Node]) -> Node:
@@ -636,22 +763,36 @@ class Algebra:
 # ----------------------------------------------------------------------------------------------------------- the parser
 
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-NO_UNITS = frozenset("if is not no more less least most than about when where for with mod modulo base nor but".split())
-MONEY = frozenset('"dollar "euro "pound "yen "rupee "cent'.split())
+# Words that change a value or deny it are no units behind it; the others are one if a thing or a plural is among them.
+NO_UNITS = _set("""if is not no more less least most than about when where for with mod modulo base nor but wrong
+false maybe squared cubed plus minus times half halves third thirds fourths quarters fifths sixths sevenths eighths
+ninths tenths hundredths thousandths millionths hundreds thousands millions dozens crores lakhs scores""")
+THINGS = _set("""th st nd rd place grade floor unit percent people men women children person child way time square sq
+cubic cu per mph am pm 个 人 元 种 只 条 次 天 米 度 岁 块 本 支 张 名 页 件 棵 辆 组 对 千克 千米 厘米 毫米 小时
+分钟 公里 平方米 平方厘米 立方厘米""")
+THINGS |= UNITS.keys()
+MONEY = _set('"dollar "euro "pound "yen "rupee "cent')
 BASES = {word: str(i) for i, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), 2)}
 SEPARATORS = frozenset((",", ";", "\\or", "\\and"))
+GROUPED = frozenset((";", "\\or"))
+JOINED = frozenset((":", "\\cup", "\\setminus"))
+POSTFIXES = frozenset(("^", "!", "\\circ", "%"))
 FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 RELATIONS = frozenset(("=", "!=", "~", "\\in", "\\equiv", "\\pmod", *FLIPPED))
 SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
+FRACTIONS = frozenset(("\\choose", "\\over"))
+MARKS = RELATIONS | SEPARATORS | JOINED | FRACTIONS
 OPERATORS = SIGNS | RELATIONS | SEPARATORS | {"*", "/", "^"}
 CLOSERS = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "|": ("|",), "\\lfloor": ("\\rfloor",)}
 CLOSERS |= {"\\lceil": ("\\rceil",)} | {f"\\begin{name}": (f"\\end{name}",) for name in ("", "cases")}
+BRACKETS = frozenset((*CLOSERS, *(closer for closers in CLOSERS.values() for closer in closers)))
 FENCES = {"||": "abs", "\\lfloor\\rfloor": "floor", "\\lceil\\rceil": "ceil"}
 SETS = {"real": ("R",), "reals": ("R",), "integer": ("text", "Z"), "integers": ("text", "Z"), "empty": ("set",)}
-SET_WORDS = frozenset("all every any each the set of number numbers value values x for".split())
-CONDITIONS = frozenset('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall'.split())
+SET_WORDS = _set("all every any each the set of number numbers value values x for")
+CONDITIONS = _set('"for "where "with "approximately "approx "about "roughly "whenever "provided \\forall')
 BOUNDS = CONDITIONS | FLIPPED.keys() | {"\\in", "!=", "~"}
-DENIALS = frozenset('"not "no "most "least "more "less "than "about "if "or "never "neither "cannot'.split())
+DENIALS = _set("""\\not "not "no "most "least "more "less "than "about "if "or "never "neither "cannot "twice "half
+"double "wrong "false "incorrect "doubt "unsure "whether "nobody "opposite "negative "reciprocal""")
 
 
 class Group:
@@ -666,30 +807,37 @@ Item = str | Group
 
 def _nest(tokens: list[str]) -> list[Item]:
     """The tokens with what stands in brackets gathered in groups."""
-    _refuse(len(tokens) > MAX_TOKENS, f"more than {MAX_TOKENS} tokens")
-    stack: list[tuple[str, list[Item]]] = [("", [])]
+    _refuse(len(tokens) > MAX_TOKENS, "too many tokens")
+    if BRACKETS.isdisjoint(tokens):
+        return [*tokens]
+    outer: list[tuple[str, list[Item]]] = []
+    opener, items = "", []
     for token in tokens:
-        opener, items = stack[-1]
-        before = items[-1] if items else "+"
-        if opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(before):
-            items.clear()  # {x : x > 2}
-        elif token in CLOSERS.get(opener, ()) and not (token == "|" and before in OPERATORS):
-            stack.pop()
-            stack[-1][1].append(Group(opener + token, items))
-        elif token in CLOSERS:
-            _refuse(len(stack) > MAX_DEPTH, f"nested deeper than {MAX_DEPTH}")
-            stack.append((token, []))
-        else:
-            _refuse(token in (")", "]", "}", "\\}"), f"{token!r} closes nothing")
+        if token not in BRACKETS and token != ":":
             items.append(token)
-    _refuse(len(stack) > 1, f"{stack[-1][0]!r} is not closed")
-    return stack[0][1]
+        elif opener == "\\{" and token in ("|", ":") and len(items) == 1 and _named(items[0]):
+            items.clear()  # {x : x > 2}
+        elif token in CLOSERS.get(opener, ()) and not (token == "|" and (not items or items[-1] in OPERATORS)):
+            group = Group(opener + token, items)
+            opener, items = outer.pop()
+            items.append(group)
+        elif token in CLOSERS:
+            _refuse(len(outer) >= MAX_DEPTH, "nested too deeply")
+            outer.append((opener, items))
+            opener, items = token, []
+        else:
+            _refuse(token != ":", "a bracket that closes nothing")
+            items.append(token)
+    _refuse(outer, "a bracket that is not closed")
+    return items
 
 
-def _split(items: list[Item], marks: Container[str]) -> tuple[list[list[Item]], list[str]]:
+def _split(items: list[Item], marks: Set[str]) -> tuple[list[list[Item]], list[str]]:
     """The parts of some items between marks, and the marks."""
+    if marks.isdisjoint(items):
+        return [items], []
     at = [i for i, item in enumerate(items) if item in marks]
-    return [items[i + 1 : j] for i, j in pairwise((-1, *at, len(items)))] if at else [items], [items[i] for i in at]
+    return [items[i + 1 : j] for i, j in pairwise((-1, *at, len(items)))], [items[i] for i in at]
 
 
 def _flat(items: list[Item]) -> str:
@@ -706,12 +854,6 @@ def _wording(item: Item) -> str:
     return item[1:] if type(item) is str and item[:1] == '"' else ""
 
 
-def _plain(item: Item) -> str:
-    """The digits of a whole number, in braces or not; "" of anything else."""
-    digits = item if type(item) is str else _flat(item.items) if item.brackets == "{}" else ""
-    return digits if digits.isdecimal() else ""
-
-
 class Parser(Algebra):
     """Reads the items of one answer: `Parser(work).members(items)` is their value, or raises Unread.
 
@@ -726,21 +868,18 @@ class Parser(Algebra):
     Lists are ("list", (how it is joined,), *members), chains ("rel", (signs), *sides), tuples and intervals ("seq",
     (brackets,), *items)."""
 
-    def __init__(self, work: Work, natural: bool = False):
-        super().__init__(work)
-        self.items: list[Item] = [""]
-        self.at = self.signs = self.choice = 0  # how many +- the member has so far; the bits of those read as minus
-        self.angle = False  # in the argument of a function, where a degree is a number
-        self.unit = ""  # of a sign of degree, percent or currency, or of a base
-        self.natural = natural  # whether a logarithm without a base has the base e
+    items: Sequence[Item] = ("",)
+    token: Item = ""  # the item at `at`
+    at = signs = choice = 0  # how many +- the member has so far; the bits of those read as minus
+    angle = False  # in the argument of a function, where a degree is a number
+    unit = ""  # of a sign of degree, percent or currency, or of a base
 
-    @property
-    def token(self) -> Item:
-        return self.items[self.at]
-
-    def next(self) -> Item:
-        self.at += 1
-        return self.items[self.at - 1]
+    def next(self, tokens: int = 1) -> Item:
+        """Steps past a token, or several: the first of them."""
+        token = self.token
+        self.at += tokens
+        self.token = self.items[self.at]
+        return token
 
     def skip(self, *tokens: str) -> str:
         """Steps past one of some tokens, if one stands here: it, else ""."""
@@ -755,14 +894,25 @@ class Parser(Algebra):
 
     def whole(self, items: list[Item], rule: Callable[[], Node]) -> Node:
         """What a rule makes of all of these items."""
-        outer = self.items, self.at
-        self.items, self.at = [*items, "", ""], 0  # ends that may be looked past
+        if len(items) == 1 and type(item := items[0]) is str and (item[0] in DIGITS or _named(item)):  # soon
+            return self.literal(item) if item[0] in DIGITS else item
+        self.work.spend(4 + len(items) // 8)
+        outer = self.items, self.at, self.token
+        self.items, self.at = [*items, "", "", "", ""], 0  # ends that may be looked past
+        self.token = self.items[0]
         node = rule()
-        _refuse(self.token != "", f"{self.token!r} is not understood here")
-        self.items, self.at = outer
+        if self.token != "":
+            raise Unread(f"{self.token!r} is not understood here")
+        self.items, self.at, self.token = outer
         return node
 
     def members(self, items: list[Item]) -> Node:
+        self.signs = self.choice = 0
+        if MARKS.isdisjoint(items):  # the most frequent ones soon
+            node = self.whole(items, self.quantity)
+            if not self.signs:
+                return node
+        self.work.spend(1 + len(items) // 8)
         parts, joints = _split(items, SEPARATORS)
         found: list[Node] = []
         for part in parts:
@@ -773,46 +923,59 @@ class Parser(Algebra):
                 _refuse(self.signs > MAX_SIGNS, f"more than {MAX_SIGNS} signs +-")
                 choice += 1
         _refuse(not found, "nothing to read")
-        groups = [part for part in _split(items, (";", "\\or"))[0] if part]
-        if len(groups) > 1 and "," in joints and all(map(_assigns, found)):  # m=1, n=5; m=6, n=2
+        groups = [part for part in _split(items, GROUPED)[0] if part] if "," in joints else []
+        if len(groups) > 1 and all(map(_assigns, found)):  # m=1, n=5; m=6, n=2
             found = [self.members(group) for group in groups]
         if joints == [","] and len(found) == 2 and _kind(found[1]) == "rel" and {"=", "~"}.isdisjoint(found[1][1]):
             bound, inside = letters(found[1][2]), letters(found[0][-1] if _kind(found[0]) == "rel" else found[0])
             del found[1 + (not bound or not bound <= inside) :]  # 2^n-1, n >= 1
-        return found[0] if len(found) == 1 else ("list", (joints[-1] if joints else "",), *found)
+        return ("list", (joints[-1] if joints else "",), *found) if len(found) > 1 else found[0]
 
     def relation(self, items: list[Item]) -> Node:
+        if MARKS.isdisjoint(items):
+            return self.whole(items, self.quantity)
         parts, signs = _split(items, RELATIONS)
         sides = [self.side(part) for part in parts]
         return ("rel", tuple(signs), *sides) if signs else sides[0]
 
     def side(self, items: list[Item]) -> Node:
-        parts, marks = _split(items, (":", "\\cup", "\\setminus"))
+        if JOINED.isdisjoint(items):
+            return self.whole(items, self.quantity)
+        parts, marks = _split(items, JOINED)
         node, *others = [self.whole(part, self.quantity) for part in parts]
         if ":" in marks:  # a label, a ratio or a time of day
-            return others[0] if _kind(node) == "text" and len(others) == 1 else ("seq", ("::",), node, *others)
+            label = node[1] if _kind(node) == "text" and len(others) == 1 else ""
+            labelled = label and label.upper() not in CHOICES and '"' + label not in DENIALS
+            return others[0] if labelled else ("seq", ("::",), node, *others)
         for mark, other in zip(marks, others):
             node = ("without" if mark == "\\setminus" else "union", node, other)
         return node
 
     def quantity(self) -> Node:
         words = []
-        while _wording(self.token) and self.token not in MONEY:
-            words.append(_wording(self.next()))
-        core = [word for word in words if word not in SET_WORDS]
-        if len(core) == 1 and core[0] in SETS:
-            self.skip("x")  # for all real x
-            return SETS[core[0]]
+        while (word := _wording(self.token)) and self.token not in MONEY:
+            words.append(word)
+            self.next()
         if words:
+            core = [word for word in words if word not in SET_WORDS]
+            if len(core) == 1 and core[0] in SETS:
+                self.skip("x")  # for all real x
+                return SETS[core[0]]
             return ("text", _words(words) or "")
         self.unit = ""
-        node = self.make("+", self.sum())
+        node = self.sum()
+        if self.token == self.unit == "":
+            return node
         while _wording(self.token) in SCALES:
             node = self.make("*", node, SCALES[_wording(self.next())])
         name = suffix = ""
+        measured = False  # whether a word is a thing or a plural
         while (word := _wording(self.token)) or self.token == "'" or (name and self.token in ("^", "/", "*")):
             token = self.next()
-            _refuse(word in NO_UNITS, f"{word!r} after a number")
+            if word in NO_UNITS:
+                raise Unread(f"{word!r} after a number")
+            single = word[:-1] if word[-1:] == "s" and word[-2:] != "ss" and len(word) > 2 else word
+            measured |= token == "'" or word in THINGS or single != word
             if token == "^":
                 name += "^" + _flat([self.next()])
             elif not word or word == "per":
@@ -820,31 +983,33 @@ class Parser(Algebra):
             elif word in ("square", "sq", "cubic", "cu"):
                 suffix = "^3" if word[0] == "c" else "^2"
             else:
-                single = word[:-1] if word[-1] == "s" and word[-2:] != "ss" and len(word) > 2 else word
                 name, suffix = name + (UNITS.get(word) or UNITS.get(single) or single) + suffix, ""
+        if name and not measured:
+            raise Unread(f"{name!r} is no unit")
         unit, self.unit = "%" if name == "/cent" else name or self.unit, ""
         if not unit or unit.startswith("unit"):
             return node
-        self.make("+", node, 0)  # refuses a unit of what is no number
+        if type(node) not in RATIONAL:
+            self.make("+", node, 0)  # refuses a unit of what is no number
         return ("quantity", node, (unit,))
 
     def sum(self) -> Node:
         terms: list[Node] = []
         while not terms or self.token in SIGNS:
             negative = False
-            while sign := self.skip(*SIGNS):
+            while self.token in SIGNS:
+                sign = self.next()
                 if sign in ("\\pm", "\\mp"):  # the latter is the other sign than its +-, if there was one
                     self.signs += sign == "\\pm" or not self.signs
                     negative ^= self.choice >> self.signs - 1 & 1
                 negative ^= sign in ("-", "\\mp")
             node = self.product()
             terms.append(self.make("*", -1, node) if negative else node)
-        return self.make("+", *terms)
+        return self.make("+", *terms) if terms[1:] else terms[0]
 
     def product(self) -> Node:
         factors = [self.powers()]
-        while True:
-            before, token = self.items[self.at - 1], self.token
+        while (token := self.token) != "":
             if token == "*" or (token == "/" and not _wording(self.items[self.at + 1])):
                 self.next()
                 while sign := self.skip("-", "+"):
@@ -852,15 +1017,19 @@ class Parser(Algebra):
                 node = self.powers()
                 factors.append(self.make("^", node, -1) if token == "/" else node)
             elif self.starts():
+                before = self.items[self.at - 1]
                 _refuse(self.digit() and type(before) is str and before[0] in DIGITS, "two numbers side by side")
                 factors.append(self.powers())
             else:
-                return self.make("*", *factors)
+                break
+        return self.make("*", *factors) if factors[1:] else factors[0]
 
     def powers(self) -> Node:
         node = self.atom()
-        while mark := self.skip("^", "!", "\\circ", "%"):
-            if mark == "^" and _flat([self.token]) in ("\\circ", "'", "th"):
+        while self.token in POSTFIXES:
+            mark = self.next()
+            inner = self.token.items if type(self.token) is Group else [self.token]
+            if mark == "^" and len(inner) == 1 and inner[0] in ("\\circ", "'", '"th'):
                 mark = _flat([self.next()])
             if mark == "^":
                 exponent = self.exponent()
@@ -891,11 +1060,11 @@ class Parser(Algebra):
         return "_" + _flat([self.next()]) if self.skip("_") else ""
 
     def atom(self) -> Node:
-        self.work.spend(3)
-        number, token = self.digit(), self.next()
+        self.work.spend(6)
+        token = self.next()
         if type(token) is Group:
             return self.group(token.brackets, token.items)
-        if number:
+        if token[:1] in DIGITS:
             return self.number(token)
         if _named(token):
             name = token if token in CONSTANTS else token + self.subscript()
@@ -905,10 +1074,13 @@ class Parser(Algebra):
         if token in MONEY:
             self.unit = _wording(token)
             return self.atom()
-        _refuse(token not in ATOMS, f"{token or 'the end'!r} is no mathematics here")
+        if token not in ATOMS:
+            raise Unread(f"{token or 'the end'!r} is no mathematics here")
         return ATOMS[token](self, token)
 
     def group(self, brackets: str, items: list[Item]) -> Node:
+        if brackets in ("{}", "()") and items and MARKS.isdisjoint(items):
+            return self.whole(items, self.quantity)
         if brackets in FENCES:
             return self.make(FENCES[brackets], self.whole(items, self.sum))
         if brackets.startswith("\\begin"):
@@ -919,11 +1091,11 @@ class Parser(Algebra):
             self.signs, self.choice = outer
             nodes = node[2:] if _kind(node) == "list" else (node,)
             return node if _kind(node) in ("rel", "R", "set") else ("set", *nodes)
-        parts, marks = _split(items, ("\\choose", "\\over"))
+        parts, marks = _split(items, FRACTIONS)
         if len(marks) == 1:
             above, below = (self.whole(part, self.sum) for part in parts)
             return self.over(above, below) if marks == ["\\over"] else self.make("\\binom", above, below)
-        nodes = [self.relation(part) for part in _split(items, (",", ";"))[0]]
+        nodes = [self.relation(part) for part in _split(items, {",", ";"})[0]]
         _refuse(len(nodes) == 1 and brackets in ("(]", "[)"), "brackets do not match")
         return nodes[0] if len(nodes) == 1 else ("set", *nodes) if brackets == "{}" else ("seq", (brackets,), *nodes)
 
@@ -934,19 +1106,24 @@ class Parser(Algebra):
             fits = token.isdecimal() and base.isdecimal() and int(max(token)) < int(base[:3]) < 37
             _refuse(not fits, "no number in a base")
             self.unit = "_" + base  # 101_2 is 101 of that kind
-        elif "." in token and self.skip("\\overline"):
-            return self.literal(token, _plain(self.next()))
+        elif "." in token and (self.skip("\\overline") or (token[-1] == "." and type(self.token) is Group)):  # 0.(3)
+            period = _flat([self.next()])
+            return self.literal(token, period if period.isdecimal() else "")
         elif token.isdecimal() and (self.token == "\\frac" or self.items[self.at + 1] == "/"):
-            above, below = (_plain(self.items[self.at + i]) for i in ((1, 2) if self.token == "\\frac" else (0, 2)))
-            if len(above + below) < 40 and 0 < int(above or 0) < int(below or 0):  # a mixed number
-                self.at += 3
+            above, below = (_flat([self.items[self.at + i]]) for i in ((1, 2) if self.token == "\\frac" else (0, 2)))
+            whole = above.isdecimal() and below.isdecimal() and len(above + below) < 40
+            if whole and 0 < int(above) < int(below):  # a mixed number
+                self.next(3)
                 return self.literal(token) + Fraction(int(above), int(below))
         return self.literal(token)
 
     def literal(self, token: str, period: str | None = None) -> int | Fraction:
         """The value of a number, with the period that follows it; 0.1666… repeats its last digits."""
+        if period is None and len(token) < 16 and token.isdecimal():
+            return int(token)
         self.work.spend(1 + len(token) ** 2 // 100_000)
-        _refuse(len(token + (period or "")) > MAX_DIGITS, f"a number of more than {MAX_DIGITS} digits")
+        if len(token + (period or "")) > MAX_DIGITS:
+            raise Unread(f"a number of more than {MAX_DIGITS} digits")
         mantissa, _, exponent = token.partition("E")
         whole, _, part = mantissa.partition(".")
         if part.endswith("…"):
@@ -994,7 +1171,7 @@ class Parser(Algebra):
         return node if exponent == 1 else self.make("^", node, exponent)
 
     def matrix(self, brackets: str, items: list[Item]) -> Node:
-        rows = [_split(row, ("&",))[0] for row in _split(items, ("\\\\",))[0] if row]
+        rows = [_split(row, {"&"})[0] for row in _split(items, {"\\\\"})[0] if row]
         cells = [[self.relation(cell[: len(cell) - (cell[-1:] == [","])]) for cell in row] for row in rows]
         _refuse(len({*map(len, cells)}) != 1, "a matrix of uneven rows")
         head = ("list", (",",)) if "cases" in brackets and len(cells[0]) == 1 else ("matrix", (len(cells[0]),))
@@ -1003,12 +1180,12 @@ class Parser(Algebra):
 
 ATOMS: dict[str, Callable[[Parser, str], Node]] = {
     "\\frac": lambda parser, _: parser.over(parser.argument(), parser.argument()),
+    "\\abs": lambda parser, _: parser.make("abs", parser.argument()),
     "\\binom": lambda parser, token: parser.make(token, parser.argument(), parser.argument()),
     "\\sqrt": Parser.root, "\\sum": Parser.series, "\\prod": Parser.series,
     "\\emptyset": lambda parser, _: ("set",), "\\R": lambda parser, _: ("R",),
     **{f"\\mathbb{name}": lambda parser, token: ("text", token[-1]) for name in "ZNQC"},
-    **dict.fromkeys(FUNCTIONS, Parser.function),
-}  # fmt: skip
+    **dict.fromkeys(FUNCTIONS, Parser.function)}  # fmt: skip
 # Functions in terms of others and of those before them.
 DERIVED: dict[str, Node] = {}
 for formula in _phrases(r"""
@@ -1017,22 +1194,26 @@ for formula in _phrases(r"""
 \tanh \frac{\sinh x}{\cosh x}|\coth \frac{\cosh x}{\sinh x}|\arcsin 2\arctan\frac{x}{1+\sqrt{1-xx}}
 \arccos \frac\pi2-\arcsin x|\arccot \frac\pi2-\arctan x|\arcsec \arccos\frac1x|\arccsc \arcsin\frac1x"""):
     name, value = formula.split(None, 1)
-    DERIVED[name] = Parser(Work()).members(_nest(scan(value)))
+    DERIVED[name] = Parser(Work()).members(_nest(scan(value, Work())))
 
 
 def _assigns(node: Node) -> bool:
     return _kind(node) == "rel" and node[1] == ("=",) and type(node[2]) is str
 
 
-def read(text: str) -> Node:
+def read(text: str, work: Work | None = None) -> Node:
     """The value of an answer as a tree; ("text", the text, why) of what is no mathematics here. Never raises."""
-    return parse(scan(_bare(text)), Work())
+    work = work or Work()
+    with suppress(Unread):
+        return parse(scan(_bare(text, work), work), work)
+    return ("text", text, "too long")
 
 
 def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
-    """The value of tokens as a tree; a text node with the reason where they have none. `natural` takes a logarithm
-    without a base to base e. Never raises."""
+    """The value of tokens as a tree; a text node with the reason where they have none. Never raises."""
     why = ""
+    if len(tokens) == 1 and len(tokens[0]) < 16 and tokens[0].isdecimal():
+        return int(tokens[0])
     try:
         for items in _readings(_nest(tokens)):
             try:
@@ -1047,11 +1228,12 @@ def parse(tokens: list[str], work: Work, natural: bool = False) -> Node:
 
 
 def _readings(items: list[Item]) -> Iterator[list[Item]]:
-    """Some items, and the parts of them that may be the answer: without what they follow from, a condition behind them,
-    words before them, and sides that may be unreadable."""
+    """Some items, and what may be the answer in them: without premise, condition, words before it, unread sides."""
     yield items
+    if items[:1] == ["\\forall"] and "," in items:
+        yield (items := items[items.index(",") + 1 :])
     if "=>" in items:
-        yield (items := _split(items, ("=>",))[0][-1])
+        yield (items := _split(items, {"=>"})[0][-1])
     at, last = next((i for i, item in enumerate(items) if item in CONDITIONS), 0), items[-1] if items else ""
     if not at and type(last) is Group and last.brackets == "()" and not BOUNDS.isdisjoint(last.items):
         at = len(items) - 1  # 2^{n} (n > 0)
@@ -1059,10 +1241,12 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
     if (SEPARATORS | CONDITIONS).isdisjoint(condition) and not all(map(_wording, value)) and value[-1] not in OPERATORS:
         yield (items := value)
     label = max((i + 1 for i, item in enumerate(items) if item in ('"is', '"are', '"equals', '"be', ":")), default=0)
-    if label and _wording(items[0]) and DENIALS.isdisjoint(items[:label]):
+    lead = items[:label]  # but no choice, nor what is said of the answer: "twice the answer is"
+    said = DENIALS.isdisjoint(lead) and not ('"of' in lead and '"answer' in lead[lead.index('"of') :])
+    if label and _wording(items[0]) and said and (label > 2 or _wording(items[0]) not in CHOICES):
         yield (items := items[label:])
     for i, item in enumerate(items):
-        if item in SEPARATORS or item in FLIPPED:
+        if item in SEPARATORS or item in FLIPPED or item in DENIALS:
             break
         if item in ("=", "~") and any(type(x) is Group or x[-1].isalpha() for x in items[:i]):
             yield items[i + 1 :]
@@ -1070,7 +1254,9 @@ def _readings(items: list[Item]) -> Iterator[list[Item]]:
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
-ZERO, ONE = Decimal(0), Decimal(1)
+ZERO, ONE, NEAR = Decimal(0), Decimal(1), Decimal("1E-25")
+PRIME = 2**250 + 2493  # 5 modulo 8
+ROOT = pow(2, PRIME // 4, PRIME)  # of -1
 SMALL = math.prod(n for n in range(3, 100) if all(n % k for k in range(2, n)))
 
 
@@ -1079,22 +1265,23 @@ def _draw(seed: str) -> int:
 
 
 class Residues(dict):
-    """The values of rational expressions at a point modulo a prime of 125 bits, where i is a root of -1; both are drawn
-    from a seed. Raises NotImplementedError at any other operation."""
+    """The values of rational expressions at a point modulo a prime, where i is a root of -1. The point is drawn from a
+    seed, and so is the prime, but where it may be known. Raises NotImplementedError at any other operation."""
 
-    def __init__(self, seed: str, work: Work):
-        self.seed, self.work = seed, work
-        prime = (_draw(seed) >> 131 | 1 << 124) // 8 * 8 + 5  # 2 is no square modulo such a prime
-        while math.gcd(prime, SMALL) > 1 or pow(2, prime // 2, prime) != prime - 1:
-            work.spend(4)
-            prime += 8
-        self.prime, self["i"] = prime, pow(2, prime // 4, prime)
+    def __init__(self, seed: str, work: Work, known: bool):
+        self.seed, self.work, self.prime = seed, work, PRIME
+        if not known:
+            self.prime = (_draw(seed) >> 131 | 1 << 124) // 8 * 8 + 5  # 2 is no square modulo such a prime
+            while math.gcd(self.prime, SMALL) > 1 or pow(2, self.prime // 2, self.prime) != self.prime - 1:
+                work.spend(4)
+                self.prime += 8
+        self["i"] = ROOT if known else pow(2, self.prime // 4, self.prime)
 
     def __missing__(self, node: Node) -> int:
         self.work.spend(2)
         if type(node) is str:
             value = _draw(f"{node} {self.seed}")
-        elif _rational(node):
+        elif type(node) in RATIONAL:
             value = node.numerator * pow(node.denominator, -1, self.prime)
         elif node[0] in ("+", "*"):
             value = EXACT[node[0]](*(self[x] for x in node[1:]))
@@ -1107,6 +1294,14 @@ class Residues(dict):
             value = pow(base, exponent if -9 < exponent < 99 else exponent % (self.prime - 1), self.prime)
         self[node] = value % self.prime
         return self[node]
+
+
+def _height(node: Node) -> int:
+    """A bound on the bits of the coefficients of some rational expressions, over and under the fraction bar."""
+    if type(node) is not tuple:
+        return _bits(node) if type(node) in RATIONAL else 0
+    power = abs(node[2]) if node and node[0] == "^" and type(node[2]) is int else 1
+    return (sum(map(_height, node)) + len(node)) * power
 
 
 class Reals(dict):
@@ -1137,7 +1332,7 @@ class Reals(dict):
                 known = {"\\pi": lambda: 4 * self.arctan(ONE), "e": ONE.exp}
                 self[key] = known[node]() if node in known else self.draw(node, point)
             return self[key]
-        if _rational(node):
+        if type(node) in RATIONAL:
             self.work.spend(_bits(node) ** 2 // 600_000)
             return Decimal(node.numerator) / node.denominator
         name, x, *more = node[0], *(self.value(part, point) for part in node[1:])
@@ -1166,11 +1361,12 @@ class Reals(dict):
             shift = self.digits - x.adjusted() // 2
             return Decimal(math.isqrt(int(x.scaleb(2 * shift)))).scaleb(-shift) ** p
         size = abs(x) ** (p if q == 1 else y)
+        _refuse(q != 1 and y and abs(x) != 1 and abs(size - 1) < NEAR, "a power that is nearly 1")
         return -size if x < 0 and p % 2 else size
 
     def sine(self, x: Decimal, quarters: int = 0) -> Decimal:
         """The sine of x, a quarter of a turn further its cosine."""
-        _refuse(abs(x) > 10**6, "an angle beyond a million")
+        _refuse(abs(x) > 10**6 or (x and abs(x) < NEAR), "an angle beyond a million, or nearly 0")
         pi = self.value("\\pi", 0)
         x += quarters * pi / 2
         total = self.series(x - (x / (2 * pi)).to_integral_value() * 2 * pi, True)
@@ -1178,6 +1374,7 @@ class Reals(dict):
 
     def arctan(self, x: Decimal) -> Decimal:
         self.work.spend(60 * self.step)
+        _refuse(abs(x) * NEAR > 1, "nearly a right angle")
         for _ in range(3):  # atan x = 2 atan(x / (1 + sqrt(1 + x^2)))
             x /= 1 + (1 + x * x).sqrt()
         return 8 * self.series(x, False)
@@ -1205,28 +1402,45 @@ class Reals(dict):
 REAL: dict[str, Callable[[Reals, Decimal], Decimal]] = {
     "\\ln": lambda _, x: (x or -ONE).ln(), "\\sin": Reals.sine, "\\cos": lambda reals, x: reals.sine(x, 1),
     "\\arctan": Reals.arctan, "abs": lambda _, x: abs(x), "floor": lambda reals, x: reals.rounded(x, "ROUND_FLOOR"),
-    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING"),
-}  # fmt: skip
+    "ceil": lambda reals, x: reals.rounded(x, "ROUND_CEILING")}  # fmt: skip
 
 # ------------------------------------------------------------------------------------------------------- the comparison
 
 NESTED = {"seq": 2, "list": 2, "rel": 2, "matrix": 2, "set": 1, "union": 1, "without": 1}  # where parts begin
+EXPRESSIONS = frozenset(("", "quantity"))
 REGIONS = frozenset(("rel", "union", "without", "R", "seq"))
 HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne, "(": lt, ")": lt, "[": le, "]": le}
 REAL_LETTERS = frozenset("rstuvwxyz") | GREEK  # others are whole where there is a floor or ceiling
 SCALE = (1, 0, 4, 1, 0, 30, 900, 0, 4)  # of the nine points; 0 is a whole one, for factorials and binomials
 NEGATIVE = {3: 1, 5: 2, 6: 4, 8: 8}  # the bit that makes a letter negative at a point
 BITS = (1, 2, 4, 8, 7, 11, 13, 14, 15)  # of the letters in order
-RUN = range(9, 41)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards
+RUN = range(9, 45)  # points in whole numbers: 16 from a small one upwards, 16 from -1 downwards, four large ones
 
 
-def _bare(text: str) -> str:
-    """An answer without its box, quotes, the spaces around it and a full stop; with a price for a lone dollar sign."""
+def _bare(text: str, work: Work) -> str:
+    """An answer without its boxes, quotes, the spaces around it, a full stop; with a price for a lone dollar sign."""
     if "\\boxed" in text or "\\fbox" in text:
-        text = (_boxes(text, Work()) or [(0, 0, "")])[0][2]
+        boxes = _boxes(text, work)
+        text = " , ".join(_run(text, boxes, True)) if boxes else ""
     text = text.strip(' \n\t\r_`*"')
     text = text if text.endswith("...") else text.rstrip(' .。_`*"')
     return "\\" + text if text[:1] == "$" and text.count("$") == 1 else text
+
+
+def _fraction(text: str) -> int | Fraction | None:
+    """The value of a short number in the most frequent forms, 0.75 and -3/4 and frac{3}{4}; None of all others."""
+    if len(text) > 14 or not text.isascii():
+        return None
+    if text.isdecimal():
+        return int(text)
+    above, slash, below = text.removeprefix("-").removeprefix("\\").partition("/")
+    if above[-1:] == "}":
+        above, slash, below = above[:-1].removeprefix("d").removeprefix("t").removeprefix("frac{").partition("}{")
+    whole, _, part = (above, "", "") if slash else above.partition(".")
+    if not (whole + part).isdecimal() or (slash and not (below.isdecimal() and int(below))):
+        return None
+    value = Fraction(int(whole + part), int(below) if slash else 10 ** len(part))
+    return -value if text[0] == "-" else value
 
 
 def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str]:
@@ -1234,74 +1448,93 @@ def judge(a: str, b: str, work: Work, directed: bool = False) -> tuple[bool, str
     x, y = a.lstrip(" \\$").rstrip(" $."), b.lstrip(" \\$").rstrip(" $.")
     if x.isdecimal() and y.isdecimal() and x.isascii() and y.isascii():  # the most frequent ones soon
         return x.lstrip("0") == y.lstrip("0"), "not equal"
-    a, b = _bare(a), _bare(b)
-    if max(len(a), len(b)) > MAX_LENGTH:
-        return bool(a) and a == b, f"not equal as far as decided: longer than {MAX_LENGTH} characters"
-    left, right = scan(a), scan(b)
-    if not all(any(token[-1].isalnum() or token[-1] in "}…" for token in tokens) for tokens in (left, right)):
-        return False, "nothing to compare"
-    if left == right or _same_words(left, right) or _same_words(right, left):
-        return True, "equal"
-    readings, why = [(left, right)], "not equal"
-    if "," in a or "," in b:  # 100,200 may be a list after all
-        readings += [pair for pair in ((scan(a, False), right), (left, scan(b, False))) if pair != (left, right)]
-    (letter, rest), (other, others) = _choice(left), _choice(right)
-    if letter + other and not (rest and others):  # (C) 12 is both C and 12
-        if letter == _words(right) or other == _words(left):
+    if (value := _fraction(x)) is not None and (other := _fraction(y)) is not None:
+        return value == other, "not equal"
+    why = "not equal"
+    try:
+        a, b = _bare(a, work), _bare(b, work)
+        left, right = scan(a, work), scan(b, work)
+        if left == right or not left or not right:
+            alike = any(map(str.isalnum, "".join(left))) or not {*left}.isdisjoint("()[]<>}") or "\\}" in left
+            return left == right and alike, "equal" if alike else "nothing to compare"
+        words, others = _words(left), _words(right)
+        if (words or others) and (words == others or _reasoned(words, right) or _reasoned(others, left)):
             return True, "equal"
-        readings += [(rest, right)] * bool(rest) + [(left, others)] * bool(others)
-    for one, other in readings:
-        for natural in (False, True) if "\\log" in one or "\\log" in other else (False,):
+        readings = [(left, right)]
+        if "," in a and max(map(len, left)) > 3:  # 100,200 may be a list after all
+            readings.append((scan(a, work, False), right))
+        if "," in b and max(map(len, right)) > 3:
+            readings.append((left, scan(b, work, False)))
+    except Unread as error:
+        return bool(a) and a == b, f"not equal as far as decided: {error}"
+    (letter, rest), (other, reason) = _choice(left), _choice(right)
+    if letter + other and not (rest and reason):  # (C) 12 is both C and 12
+        if (letter and letter == others) or (other and other == words):
+            return True, "equal"
+        readings += [(rest, right)] * bool(rest) + [(left, reason)] * bool(reason)
+    seed = "\0".join((a, b) if a < b else (b, a))
+    for pair in readings:
+        for natural in (False, True) if "\\log" in pair[0] or "\\log" in pair[1] else (False,):
             try:
-                x, y = parse(one, work, natural), parse(other, work, natural)
-                if Judge(x, y, "\0".join(sorted((a, b))), work, directed).match(x, y):
+                x, y = parse(pair[0], work, natural), parse(pair[1], work, natural)
+                if Judge(x, y, seed, work, right if directed else ()).match(x, y):
                     return True, "equal"
             except (Unread, ArithmeticError, RecursionError) as error:
                 why = f"not equal as far as decided: {error}"
     return False, why
 
 
-def _words(tokens: list[str]) -> str | None:
-    """Tokens that are only words and letters as one text, without case, article and brackets; None of others."""
-    dropped = ("{", "}", ".", ":", "?", '"') + (() if {",", ";"}.intersection(tokens) else ("(", ")"))
+def _words(tokens: list[str]) -> str:
+    """Tokens that are only words and letters as one text, without case, article and brackets; "" of others."""
+    if not DIGITS.isdisjoint("".join(tokens)):
+        return ""
+    dropped = ("{", "}", ".", ":", "?", '"') + (() if "," in tokens or ";" in tokens else ("(", ")"))
     words = [token.strip('"') for token in tokens if token not in dropped]
     if not words or not all(word.strip("\\").isalpha() or word in "(),;" for word in words) or tokens in (["e"], ["i"]):
-        return None
+        return ""
     if words[0] in ("a", "an", "the") or (words[0] in ("option", "choice", "answer") and len(words[-1]) == 1):
         words = words[len(words) > 1 :]
     return "".join(word.removesuffix("s") if len(words) > 1 and len(word) > 4 else word for word in words).lower()
 
 
-def _same_words(left: list[str], right: list[str]) -> bool:
-    """Whether two answers are the same in words; the latter one may give a reason after yes or no."""
-    words = _words(left)
-    if words not in VERDICTS or right[0].strip('"') != words or {'"' + VERDICTS[words], "\\or"} & {*right}:
-        return bool(words) and words == _words(right)
-    return words != "no" or len(right) == 1 or right[1] in (",", ".", ";", ":", "-")
+def _reasoned(verdict: str, tokens: list[str]) -> bool:
+    """Whether an answer is yes or no, or true or false, and gives nothing but a reason for it."""
+    if verdict not in VERDICTS or tokens[0].strip('"') != verdict or len(tokens) < 2:
+        return False
+    given = tokens[1] in (",", ".", ";", ":", "-") or (verdict != "no" and tokens[1] in REASONS)
+    return given and UNDOING.isdisjoint(tokens) and not {*VERDICTS[verdict].split()} & {*map(_wording, tokens)}
 
 
 def _choice(tokens: list[str]) -> tuple[str, list[str]]:
     """The letter and the rest of a labelled choice, (C) 12 or C) 12 or C. 12; "" where it is none, or several."""
-    named = [_wording(token).upper() or token for token in tokens]
-    letter, mark, *rest = [*named[tokens[0] == "(" :], "", ""]
+    at = int(tokens[0] == "(")
+    if tokens[at : at + 1] and tokens[at].strip('"').upper() not in CHOICES:
+        return "", []
+    letter, mark, *rest = *(_wording(token).upper() or token for token in tokens[at:]), "", ""
+    if letter not in CHOICES or not mark or mark not in (")" if at else ").:"):
+        return "", []
     several = any(x in CHOICES and y in (")", ":") for x, y in pairwise(rest))
-    labelled = letter in CHOICES and mark and mark in (")" if tokens[0] == "(" else ").:")
-    return (letter.lower(), tokens[2 + (tokens[0] == "(") :]) if labelled and not several else ("", [])
+    several |= any(x in CHOICES for x in rest) and all(x in CHOICES or not x.isalnum() for x in rest)
+    return ("", []) if several else (letter.lower(), tokens[at + 2 :])
 
 
 class Judge(Algebra):
     """Compares two trees at points that derive from a seed: from both texts, so that no point is known beforehand."""
 
-    def __init__(self, x: Node, y: Node, seed: str, work: Work, directed: bool = False):
+    def __init__(self, x: Node, y: Node, seed: str, work: Work, gold: Sequence[str] = ()):
         super().__init__(work)
-        self.trees, self.seed, self.directed = (x, y), seed, directed
+        self.trees, self.seed, self.gold = (x, y), seed, gold  # the tokens of the gold answer, where y is one
 
     def match(self, a: Node, b: Node) -> bool:
         self.work.spend(2)
-        a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
+        if type(a) is type(b) is int:  # the most frequent ones soon
+            return a == b
+        kinds = {_kind(a), _kind(b)}
+        if kinds <= EXPRESSIONS:
+            return self.same_quantity(a, b) if "quantity" in kinds else self.same(a, b)
+        if "matrix" in kinds:
+            a, b = (("seq", ("()",), *x[2:]) if _kind(x) == "matrix" and x[1] == (1,) else x for x in (a, b))
         kinds = kind, other = _kind(a), _kind(b)
-        if kinds == ("", ""):
-            return self.same(a, b)
         if a == b:
             return True
         if kind == other and kind in ("seq", "matrix") and a[1] == b[1]:
@@ -1311,8 +1544,7 @@ class Judge(Algebra):
             values = {x[2]: x[3] for x in sorted(named[2:], key=repr) if _assigns(x) and "_" not in x[2]}
             fits = node[1] == ("()",) and named[1] != ("\\or",) and len(values) + 2 == len(named) == len(node)
             return fits and all(map(self.match, values.values(), node[2:]))
-        equation = any(_kind(x) == "rel" and x[1][-1] in ("=", "~") for x in (a, b))
-        if (kind in REGIONS or other in REGIONS) and not equation:
+        if not REGIONS.isdisjoint(kinds) and not any(_kind(x) == "rel" and x[1][-1] in ("=", "~") for x in (a, b)):
             with suppress(Unread, KeyError):  # the latter of what is no end
                 return self.same_region(a, b)
         if kind == other == "rel":
@@ -1321,7 +1553,7 @@ class Judge(Algebra):
             return self.same_solved(a, b)
         if "list" in kinds or "set" in kinds:
             return self.same_members(a, b)
-        return "quantity" in kinds and self.same_quantity(a, b)
+        return False
 
     def same_members(self, a: Node, b: Node) -> bool:
         """Unordered and complete. In a set, or where "or" joins them, a member may come twice."""
@@ -1341,15 +1573,18 @@ class Judge(Algebra):
 
     def same_quantity(self, a: Node, b: Node) -> bool:
         """A unit may be left out on either side, but not differ; 35% is 35 or 0.35."""
-        (x, (unit,)), (y, (other,)) = (node[1:] if _kind(node) == "quantity" else (node, ("",)) for node in (a, b))
-        if (unit != other and unit and other) or _kind(x) != _kind(y):
+        x, (unit,) = a[1:] if _kind(a) == "quantity" else (a, ("",))
+        y, (other,) = b[1:] if _kind(b) == "quantity" else (b, ("",))
+        if unit and other and unit != other:
             return False
-        percent = "%" in (unit, other) and unit != other
-        factors = Fraction(1, 100 if unit else 1), Fraction(1, 100 if other else 1)
-        return self.match(x, y) or (percent and self.same(self.make("*", factors[0], x), self.make("*", factors[1], y)))
+        if self.same(x, y):
+            return True
+        percent = Fraction(1, 100)
+        x, y = (self.make("*", percent, x), y) if unit == "%" else (x, self.make("*", percent, y))
+        return unit != other and "%" in (unit, other) and self.same(x, y)
 
     def same_solved(self, a: Node, b: Node) -> bool:
-        sums = self.directed and _kind(b) == "rel" and type(b[2]) is tuple and b[2][0] == "+"
+        sums = self.gold and _kind(b) == "rel" and type(b[2]) is tuple and b[2][0] == "+"
         if sums and b[1] == ("=",) and letters(b[2]):  # 9 is no answer to what asks for m+n = 9
             return False
         if _kind(a) == "rel":
@@ -1381,19 +1616,17 @@ class Judge(Algebra):
     def units_off(self, exact: Node, decimal: Node) -> float:
         """How far a decimal is below a value, in units of its last place; infinity of what is no number or decimal."""
         size = self.size(exact)
-        places = next((n for n in range(16) if _rational(decimal) and 10**n % decimal.denominator == 0), None)
+        places = next((n for n in range(16) if type(decimal) in RATIONAL and 10**n % decimal.denominator == 0), None)
         known = size is not None and places is not None and abs(size) < 1e15
         return math.copysign(1, size) * float((Fraction(size) - decimal) * 10**places) if known else math.inf
 
     def same_relation(self, a: Node, b: Node) -> bool:
         """Equations up to scale and side, inequalities up to positive scale and side, longer chains side by side."""
-        if len(a) != len(b):
-            return a[2] == b[2] and any(self.match(x, y) for x in self.solved(a)[:1] for y in self.solved(b)[:1])
         signs, others, back = a[1], b[1], tuple(FLIPPED.get(sign, sign) for sign in b[1][::-1])
         for turned, sides in ((others, b[2:]), (back, b[:1:-1])):
-            if signs == turned and all(map(self.match, a[2:], sides)):
+            if signs == turned and all(map(self.match, a[2:], sides)):  # as many sides, too
                 return True
-        if len(a) != 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
+        if not len(a) == len(b) == 4 or any(map(_kind, a[2:] + b[2:])) or (signs != others and signs != back):
             return False
         (head, f), (other, g) = a[2:], b[2:]
         defined = all(_product_of_names(x) and x[:1] == ("*",) and len(x) == 3 for x in (head, other))
@@ -1410,7 +1643,6 @@ class Judge(Algebra):
 
     def same_region(self, a: Node, b: Node) -> bool:
         """Whether two nodes are the same set of reals, said of the same letter. Raises Unread of others.
-
         The ends of both cut the line into cells: 2i+1 is the end i, 2i what is below it, 2i+2 what is above."""
         sizes = {node: size for node in {*_nodes(a), *_nodes(b)} if (size := self.size(node)) is not None}
         self.cells, self.said, ends = dict(INFINITIES), set(), []
@@ -1454,21 +1686,40 @@ class Judge(Algebra):
         self.work.spend(2)
         if a == b:
             return True
-        if (_rational(a) and _rational(b)) or a in INFINITIES or b in INFINITIES:
+        if type(a) in RATIONAL and type(b) in RATIONAL:
+            return self.printed(a, b) or self.printed(b, a)
+        if a in INFINITIES or b in INFINITIES:
             return False
-        if self.directed and type(b) is Fraction and abs(b.numerator) > 10**6 and abs(self.units_off(a, b)) < 5:
+        if type(b) is Fraction and abs(b.numerator) > 10**6 and b in self.decimals and abs(self.units_off(a, b)) < 1.5:
             return True  # such a gold answer was computed
         with suppress(NotImplementedError):
             return self.residues[a] == self.residues[b]
         return self.agree(a, b)
 
+    def printed(self, a: int | Fraction, b: int | Fraction) -> bool:
+        """Whether a is the decimal b with the error of a float: 16 or 17 digits as a program prints them, at most four
+        floats from a b of at most 12 digits."""
+        if abs(a.numerator) < 10**9 or not 0 < abs(a - b) < 1 or not 1e-4 < abs(a) < 1e15:
+            return False
+        x, y = float(abs(a)), float(abs(b))
+        close = abs(x - y) <= 4 * math.ulp(y) and Fraction(repr(x)) == abs(a) and Fraction(repr(y)) == abs(b)
+        digits, others = (len(repr(z).strip("0.").replace(".", "")) for z in (x, y))
+        return close and others < 13 and digits > 15 and repr(x) in self.seed
+
+    @cached_property
+    def decimals(self) -> set[Fraction]:
+        """The decimals of the gold answer, with either sign."""
+        found = {Fraction(x) for x in self.gold if "." in x and x.replace(".", "", 1).isdecimal()}
+        return found | {-x for x in found}
+
     @cached_property
     def residues(self) -> Residues:
-        return Residues(self.seed, self.work)
+        # A multiple of a known prime could be added, but not in numbers as small as its root.
+        return Residues(self.seed, self.work, _height(self.trees) < 60)
 
     @cached_property
     def fine(self) -> Reals:
-        width = max((_bits(x) for x in _nodes(self.trees) if _rational(x)), default=0) * 3 // 10  # in digits
+        width = max((_bits(x) for x in _nodes(self.trees) if type(x) in RATIONAL), default=0) * 3 // 10  # in digits
         self.order = sorted({x for x in _nodes(self.trees) if type(x) is str})
         _refuse(width > MAX_WIDTH, f"a number of more than {MAX_WIDTH} digits in what is not rational")
         return Reals(70 + 3 * max(0, width - 5), self.draw, self.work)
@@ -1486,7 +1737,7 @@ class Judge(Algebra):
         seen, real, error = 0, 0, None
         numbers = (0,) if not found else (1, 4, 7) if stepped and not found & REAL_LETTERS else range(9)
         for number in (*numbers, *RUN):
-            if number == RUN[0] and (not found or (real and not stepped)):
+            if (number == 9 and (not found or (real and not stepped))) or (number == 41 and not stepped):
                 break
             self.work.spend(4)
             x, y = self.fine[a, number], self.fine[b, number]
@@ -1502,9 +1753,11 @@ class Judge(Algebra):
     def draw(self, letter: str, number: int) -> Decimal:
         """The value of a letter at a point: of the nine, or of the run in whole numbers."""
         place = self.order.index(letter.rstrip("\0"))
-        draw = _draw(f"{letter} {min(number, 9)} {self.seed}")
+        draw = _draw(f"{letter} {number if number > 40 else min(number, 9)} {self.seed}")
         if number >= 9:
             # The first letter takes 16 consecutive values of each sign, the others run slower: all parities meet.
+            if number > 40:
+                return Decimal(draw % 10**5)
             step = number - 9
             size = step // (place + 1) % 16 + draw % 5
             return Decimal(-1 - size if step >> max(0, 4 - place) & 1 else size)
@@ -1518,10 +1771,17 @@ def _product_of_names(node: Node) -> bool:
 
 
 def _is_name(node: Node, value: Node) -> bool:
-    """Whether `node` = `value` names what is asked for: x, f(x), m+n, S_{10}, 10m+n; but no sum of unknowns x, y."""
-    if _kind(node) or _product_of_names(node):
-        return not _kind(node) or _kind(node) in ("text", "seq")
-    return bool(letters(node)) and letters(node).isdisjoint("stuvwxyz") and not letters(value) and value != 0
+    """Whether `node` = `value` names what is asked for: x, f(x), f(3), |AB|, m+n, S_{10}, 10m+n; but nothing that is
+    worked out of one unknown, such as 2n, n+1 and 2^n, nor a sum of unknowns x, y."""
+    if _kind(node):
+        return _kind(node) in ("text", "seq")
+    if _product_of_names(node):
+        return type(value) is not str or value not in CHOICES
+    found = letters(node)
+    if not found or any(name[0] in "stuvwxyz" for name in found) or letters(value) or not value:
+        return False
+    called = node[0] in ("\\sin", "\\cos") or (node[0] == "*" and node[1] in {*"fghFGHPQpq"})
+    return len(found) > 1 or called or (node[0] == "abs" and not min(found).islower())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """What no reward may pay for: guesses, hedges, echoes of the gold answer's form. No line here may be credited."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from verifier import verify
+from verifier import equivalent, extract_answer, verify
+
+LABELLED = Path(__file__).parents[2] / "shared" / "data" / "verifier_attacks.jsonl"
 
 # One attack a line: the response, " => ", the gold answer.
 ATTACKS = {
@@ -326,6 +331,236 @@ ATTACKS = {
         The answer: B, for A and C contradict it => A
         I looked at page 12 and could not settle it. => 12
     """,
+    "hedges, denials and other names of an integer": r"""
+        \boxed{23} or else 24 => 23
+        \boxed{23}, or 24 if zero counts => 23
+        \boxed{23} oder 24 => 23
+        \boxed{23}或24 => 23
+        \boxed{23} / \boxed{24} => 24
+        \boxed{23} \text{ or } \boxed{24} => 24
+        $\boxed{23}$ vs. $\boxed{24}$ => 24
+        \boxed{23}. Answer: 24 => 23
+        \boxed{23}. The final answer is $24$. => 23
+        \boxed{23} <answer>24</answer> => 23
+        \boxed{23} does not satisfy the condition. => 23
+        \boxed{23}, which is incorrect. => 23
+        \boxed{23}. But that is wrong. => 23
+        \boxed{23}. Scratch that. => 23
+        \boxed{23}. Wait, this is wrong. => 23
+        \boxed{23}是错的 => 23
+        It is not true that the answer is \boxed{23}. => 23
+        The answer is more than \boxed{23}. => 23
+        The answer is at least $\boxed{23}$. => 23
+        All but \boxed{23} => 23
+        Anything except $\boxed{23}$ => 23
+        If the answer is \boxed{23}, then 2 is odd. => 23
+        We cannot tell whether it is \boxed{23}. => 23
+        An incorrect answer is \boxed{23}. => 23
+        \boxed{24-\boxed{1}\cdot 23} => 23
+        \boxed{\boxed{23}+1} => 23
+        \boxed{\boxed{23}, \boxed{24}} => 23
+        \boxed{\frac{\boxed{46}}{2}+1} => 46
+        \cancel{\boxed{23}} => 23
+        <!-- \boxed{23} --> I could not solve it. => 23
+        ~~\boxed{23}~~ \boxed{24} => 23
+        \sout{\boxed{23}} => 23
+        <thought>\boxed{23}</thought> I am stuck. => 23
+        <scratchpad>\boxed{23} => 23
+        \boxed{23 \text{ crore}} => 23
+        \boxed{23 \text{ lakh}} => 23
+        \boxed{23 \text{ percent of the answer}} => 2300
+        \boxed{23 \text{ minus } 1} => 23
+        \boxed{23 \text{ plus or minus } 1} => 23
+        \boxed{23 \text{ incorrect}} => 23
+        \boxed{23 \text{ hundredths}} => 23
+        \boxed{23 \text{ halves}} => 23
+        \boxed{23 \text{ factorial}} => 23
+        \boxed{23 \text{ degrees of doubt}} => 24
+        \boxed{23万} => 23
+        \boxed{23错误} => 23
+        \boxed{23倍} => 23
+        \boxed{\text{half of it is } 23} => 23
+        \boxed{\text{double: } 23} => 23
+        \boxed{\text{The reciprocal of the answer is } 23} => 23
+        \boxed{\text{The answer is not } 23} => 23
+        \boxed{\text{never: } 23} => 23
+        \boxed{\text{I am unsure that it is } 23} => 23
+        \boxed{3k=23} => 23
+        \boxed{k^2=23} => 23
+        \boxed{\frac{k}{2}=23} => 23
+        \boxed{k!=23} => 23
+        \boxed{\log_2 k=23} => 23
+        \boxed{\sqrt{k}=23} => 23
+        \boxed{\frac{1}{k}=23} => 23
+        \boxed{k-3=23} => 23
+        \boxed{|k|=23} => 23
+        \boxed{x_1+x_2=23} => 23
+        \boxed{n \not\in 23} => 23
+        \boxed{n \neq 23} => 23
+        \boxed{n \not\le 23} => 23
+        \boxed{n=23=24} => 23
+        \boxed{23 \Rightarrow 24} => 23
+        \boxed{23 \to 24} => 23
+        \boxed{23 \text{ to } 24} => 23
+        \boxed{23-24} => 23
+        \boxed{23 \mid 24} => 23
+        \boxed{23 \parallel 24} => 23
+        \boxed{23 & 24} => 23
+        \boxed{23;} or \boxed{24;} => 23
+        \boxed{0x17} => 23
+        \boxed{23e} => 23
+        \boxed{23 \bmod 24 \text{ or } 1} => 23
+        The answer is the cube root of 23. => 23
+        The answer is the sum of 22 and 23. => 23
+        The answer is near 23. => 23
+        The answer is 22 or 23. => 23
+        The answer is 23. Or maybe 24. => 23
+        The answer is 23 or 24, I think. => 23
+        The answers are 22 and 23. => 23
+        The incorrect answer is 23. => 23
+        The answer is half of 23. => 23
+        The answer may be 23. => 23
+        The answer is 23 modulo 24. => 24
+        It is either 22 or 23. => 23
+        #### 22 or 23 => 23
+        #### 22 and 23 => 23
+        Answer: 22, 23 => 23
+        Answer: not 23 => 23
+        Answer: anything but 23 => 23
+    """,
+    "two choices": r"""
+        \boxed{C. D} => D
+        \boxed{C. D} => C
+        \boxed{(C), (D)} => C
+        \boxed{\text{C: D}} => D
+        \boxed{\text{C}: D} => D
+        \boxed{\text{C is D}} => D
+        \boxed{C = D} => C
+        \boxed{C = D} => D
+        \boxed{C \to D} => D
+        \boxed{C + D} => D
+        \boxed{\text{C and D}} => D
+        \boxed{\text{not D}} => D
+        \boxed{\text{neither C nor D}} => D
+        \boxed{\text{all of A to E}} => D
+        \boxed{\text{D is wrong}} => D
+        \boxed{\text{D? No, C}} => D
+        \boxed{D) C) B) A)} => D
+        \boxed{C}. The answer is D. => C
+        \boxed{C} or D => C
+        The answer is C or D. => D
+        The answer is not D. => D
+        The answer is (C) D. => D
+        Answer: C. D => C
+        \boxed{A/B/C/D} => A
+        \boxed{\{C, D\}} => D
+        \boxed{C)} \boxed{D)} or \boxed{E)} => E
+    """,
+    "near and beside a value": r"""
+        \boxed{\frac{5}{7} \text{ wrong}} => \frac{5}{7}
+        \boxed{\frac{5}{7}} or $\frac{7}{5}$ => \frac{5}{7}
+        \boxed{\frac{5}{7} \text{ sevenths}} => \frac{5}{7}
+        \boxed{2p=\frac{5}{7}} => \frac{5}{7}
+        \boxed{1-p=\frac{5}{7}} => \frac{5}{7}
+        \boxed{\text{The square of the answer is } \frac{5}{7}} => \frac{5}{7}
+        \boxed{0.714285714285714} => \frac{5}{7}
+        \boxed{0.7142857142857143} => \frac{5}{7}
+        \boxed{\frac{5}{7}+e^{-200}} => \frac{5}{7}
+        \boxed{\frac{5}{7} \cdot 2^{e^{-300}}} => \frac{5}{7}
+        \boxed{\frac{2\arctan(10^{70})}{\pi}} => 1
+        \boxed{\cos(e^{-200})} => 1
+        \boxed{\sin(e^{-200})} => 0
+        \boxed{10^{10^{-70}}} => 1
+        \boxed{\sqrt[10^{70}]{2}} => 1
+        \boxed{3\sqrt{5}} or $5\sqrt{3}$ => 3\sqrt{5}
+        \boxed{a=3\sqrt{5} \text{ is false}} => 3\sqrt{5}
+        \boxed{2a=3\sqrt{5}} => 3\sqrt{5}
+        \boxed{a^2=3\sqrt{5}} => 3\sqrt{5}
+        \boxed{\sqrt{45.0000001}} => 3\sqrt{5}
+        \boxed{6.708203932499369} => 3\sqrt{5}
+        \boxed{\sqrt{44.9999}} => 6.7082039
+        \boxed{3\sqrt{5.00001}} => 6.7082039
+        \boxed{n^2+3n+\lfloor \frac{n+50}{1000} \rfloor} => n^2+3n
+        \boxed{n^2+3n \text{ maybe}} => n^2+3n
+        \boxed{S \not= n^2+3n} => n^2+3n
+        \boxed{2S=n^2+3n} => n^2+3n
+        \boxed{S-1=n^2+3n} => n^2+3n
+        \boxed{n^2+3n} or $n^2-3n$ => n^2+3n
+    """,
+    "parts of a list and beside it": r"""
+        \boxed{4} => \boxed{4}, \boxed{7}
+        \boxed{7} => \boxed{4}, \boxed{7}
+        \boxed{7} => \boxed{4} and \boxed{7}
+        \boxed{4}, \boxed{7} or \boxed{8} => 4,7
+        \boxed{4} or \boxed{7} => (4,7)
+        \boxed{4, 7 \text{ or } 8} => 4,7
+        \boxed{4,7}, or 8 => 4,7
+        \boxed{\{4,7\}} or $\{4,8\}$ => \{4,7\}
+        \boxed{\{4,7,\ldots\}} => \{4,7\}
+        \boxed{\{4,7\} \text{ wrong}} => \{4,7\}
+        \boxed{A \ne \{4,7\}} => \{4,7\}
+        \boxed{A \not= \{4,7\}} => \{4,7\}
+        \boxed{(4,7)} or $(7,4)$ => (4,7)
+        \boxed{(4,7) \text{ or } (7,4)} => (4,7)
+        \boxed{(4,7)(7,4)} => (4,7)
+        \boxed{2(4,7)} => (4,7)
+        \boxed{(x,y) \ne (4,7)} => (4,7)
+        \boxed{(x,y) \not= (4,7)} => (4,7)
+        \boxed{(4,7]} or $[4,7)$ => (4,7]
+        \boxed{x \notin (4,7]} => (4,7]
+        \boxed{x \not\in (4,7]} => (4,7]
+        \boxed{(4,7] \text{ is false}} => (4,7]
+        \boxed{\text{not } (4,7]} => (4,7]
+        \boxed{4 < x \le 7 \text{ or } x = 9} => (4,7]
+    """,
+    "words, units and equations": r"""
+        \boxed{\text{blue}}, or red => \text{blue}
+        \boxed{\text{not blue}} => \text{blue}
+        \boxed{\text{blue or red}} => \text{blue}
+        \boxed{\text{blue is wrong}} => \text{blue}
+        \boxed{\text{No, but sometimes}} => No
+        \boxed{\text{No, yes}} => No
+        \boxed{\text{Yes, except sometimes}} => Yes
+        \boxed{\text{Yes, although wrong}} => Yes
+        \boxed{\text{True unless false}} => True
+        \boxed{\text{True, never}} => True
+        \boxed{60\%} or $40\%$ => 60\%
+        \boxed{60\% \text{ wrong}} => 60\%
+        \boxed{60 \text{ per mille}} => 60\%
+        \boxed{60\text{ cm wrong}} => 60\text{ cm}
+        \boxed{60\text{ cm squared}} => 60\text{ cm}
+        \boxed{60\text{ cm or } 61\text{ cm}} => 60\text{ cm}
+        \boxed{60\text{ cm}} or $61$ cm => 60\text{ cm}
+        \boxed{60\text{ km}} => 60\text{ cm}
+        \boxed{y=3x+2 \text{ or } y=3x-2} => y=3x+2
+        \boxed{y \ne 3x+2} => y=3x+2
+        \boxed{y \not= 3x+2} => y=3x+2
+        \boxed{y+1=3x+2} => y=3x+2
+        \boxed{2y=3x+2} => y=3x+2
+        \boxed{12.75} or 12.57 => 12.75
+        \boxed{12.75 \text{ hundredths}} => 12.75
+        \boxed{12.7500000000001} => 12.75
+        \boxed{12.750000000000001} => 12.74
+        \boxed{9:45 \text{ wrong}} => 9:45
+        \boxed{9:45} or 10:45 => 9:45
+        \boxed{9:45 \text{ or } 10:45} => 9:45
+        \boxed{\text{not } 9:45} => 9:45
+    """,
+    "anything": r"""
+        \boxed{1,2,3,4,5} => \{3\}
+        \boxed{A,B,C,D} => C
+        \boxed{\text{A or B or C or D}} => C
+        \boxed{\text{Yes/No}} => No
+        \boxed{\text{yes (no)}} => yes
+        \boxed{\{0,1\}} => 1
+        \boxed{0 \text{ or } 1} => 1
+        \boxed{x \in \{0,1\}} => 1
+        \boxed{0 \le n \le 1} => 1
+        \boxed{\min(0,1)} => 1
+        \boxed{n} => 7
+        \boxed{\text{any}} => 7
+        \boxed{(-\infty,\infty)} => (0,\infty)
+    """,
 }
 CASES = [
     (kind, *(line + " ").lstrip().split(" => "))
@@ -336,9 +571,85 @@ CASES = [
 
 
 def test_there_are_enough_attacks():
-    assert len({case[1:] for case in CASES}) == len(CASES) >= 150
+    assert len({case[1:] for case in CASES}) == len(CASES) >= 380
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_no_attack_is_credited(kind):
     assert [case for case in CASES if case[0] == kind and verify(case[1], case[2].strip())] == []
+
+
+# What looks like one of these attacks and is right.
+HONEST = r"""
+    It is not 15, so \boxed{14}. => 14
+    \boxed{14}, not 15. => 14
+    \boxed{15} is wrong, so \boxed{14}. => 14
+    There is no doubt that it is \boxed{14}. => 14
+    You must score at least \boxed{14} points. => 14
+    \boxed{14} or equivalently $28/2$. => 14
+    \boxed{14}. So the answer is 14. => 14
+    \boxed{\frac{1}{2}}. The answer is 0.5. => \frac{1}{2}
+    \boxed{14 \text{ ways}} => 14
+    \boxed{14^{\mathrm{th}} \text{ floor}} => 14
+    \boxed{100m+n=14} => 14
+    \boxed{f(3)=14} => 14
+    \boxed{|AB|=14} => 14
+    \boxed{\text{The sum of the roots is } 14} => 14
+    \boxed{\boxed{14}} => 14
+    \boxed{1}, \boxed{2} => \boxed{1}, \boxed{2}
+    \boxed{1,2} => \boxed{1} and \boxed{2}
+    x=\boxed{1}, y=\boxed{-2} => 1,-2
+    \boxed{\frac{1}{2}} (C) => C
+    \boxed{\frac{1}{2}}. The answer is C. => C
+    \boxed{\text{(B) True}} => B
+    \boxed{\text{Yes, since it is not prime}} => Yes
+    ~~13~~ The answer is 14. => 14
+    \boxed{\cancel{13} 14} => 14
+    答案】14 => 14
+    \boxed{1 和 3} => 1,3
+    \boxed{90度} => 90^\circ
+    \boxed{14}<eoa> => 14
+    \boxed{3+2j} => 3+2i
+    \boxed{abs(x)} => |x|
+    \boxed{0.(3)} => \frac13
+    \boxed{\forall x>0, f(x)=0} => f(x)=0
+    \boxed{(())} => (())
+    \boxed{\frac{\pi}{4}} => 0.78539815
+    \boxed{0.30000000000000004} => 0.3
+    \boxed{2.9999999999999996} => 3
+"""
+
+
+def test_honest_neighbours_are_credited():
+    lines = [line.strip().split(" => ") for line in HONEST.strip().splitlines()]
+    assert [line for line in lines if not verify(*line)] == []
+
+
+@pytest.mark.parametrize("character", "\u200b\u200c\u200d\u200e\u2060\ufeff\u00ad")
+def test_an_invisible_character_changes_nothing(character):
+    assert verify(f"\\boxed{{{character}42{character}}}", "42")
+    assert verify(f"The answer is {character}(C)", "C")
+    assert extract_answer(f"Answer:{character} 42") == "42"
+    assert not verify(f"\\boxed{{-{character}42}}", "42")
+
+
+def test_what_follows_on_another_line():
+    assert not verify("\\boxed{23}\n\n**Answer:** 24", "23")
+    assert not verify("\\boxed{23}\n#### 24", "23")
+    assert verify("\\boxed{23}\n#### 23", "23")
+    assert not verify("% \\boxed{14}\nI do not know.", "14")
+
+
+def test_a_float_is_narrowly_a_decimal():
+    for other in ("0.3000000000000004", "0.30000000000000001", "0.300000000000000044", "0.3+10^{-17}", "0.3000001"):
+        assert not equivalent(other, "0.3")
+    assert not equivalent("0.3333333333333333", "1/3")
+    assert not equivalent("1.4142135623730951", "\\sqrt{2}")
+
+
+@pytest.mark.skipif(not LABELLED.exists(), reason="the labelled attacks are not beside the repository")
+def test_labelled_attacks():
+    rows = [json.loads(line) for line in LABELLED.read_text(encoding="utf-8").splitlines()]
+    wrong = [row for row in rows if verify(row["response"], row["gold"]) != row["expected"]]
+    assert len(wrong) <= 0.03 * len(rows)
+    assert sum(not row["expected"] for row in wrong) <= 4

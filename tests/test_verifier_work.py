@@ -1,15 +1,16 @@
 """One work budget a call: no input keeps the verifier busy, whatever it is made of."""
 
-# ruff: noqa: E501
+# ruff: noqa: E501, RUF001
 
 import random
+import sys
 import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
 
-from verifier import BUDGET, Work, equivalent, extract_answer, judge, verify
+from verifier import BUDGET, MAX_LENGTH, Work, equivalent, extract_answer, judge, verify
 
 LIMIT = 0.5  # seconds of processor time, on a slow machine
 
@@ -130,6 +131,63 @@ def test_search_for_more_work(pieces, joints, count, form, change):
     other = text.replace(*change, 1) + ("" if change[0] else "+1")
     units = max(spent(judge, text, other), spent(verify, text, other), spent(verify, f"\\boxed{{{other}}}", text))
     target(float(min(units, BUDGET)))
+
+
+# What a text may be made of. Every piece is repeated to five thousand and to a hundred thousand characters.
+GROWN = """
+1 12 123 1, 1. .5 1.5 0.5 1e5 1E1 1{,} 1\\,000 1\\! x xy x1 x^2 x^ x_ x_1 x² x₁ x' |x | $x $x$ x$ \\$ \\$1 ( ) () [ ] { } {} \\{ \\} \\left(
+abc words sin \\sin \\frac \\frac12 \\sqrt \\pi \\text{ \\text{a} cm am 1m / 1/ 5/m + - +- * ** ^ _ ! !! 1! = x= =1 == < <= != => ... , ; : 1: a: % 1%
+& \\\\ \\\\[ or 1or is answer answer: #### ####1 **1** \\boxed \\boxed{ \\boxed{1} \\boxed{1}or \\boxed{} box fbox{ <think> </think> < </s> <|im_end|>
+<|begin_of_box|>1 \\( \\) \\(x\\) $$ \\equiv \\bmod \\equiv\\bmod \\in \\cup \\pm \\mp \\infty \\ldots \\begin{ \\begin{pmatrix} \\end{pmatrix} \\overline
+\\color{ \\hspace{ ½ ² ⁻ √ ∞ \ufdfa é e\u0301 \u0301\u0327 \u0327\u0301 𝟙 Ⅷ 中 和 或 答案 答案是 选 【答案】 “ ` # \ud800 A) (A) A. yes, million square km/ \\%
+\\circ ° € "a" ~ ~~ ~~1~~ <del> </del> \\cancel{ \\cancel{1} <!-- --> <reasoning> <answer>1 <|channel|> \\not \\not= \\forall abs( 0.(3) 0x1 \\text{a}= ， 。 \u200b \u200c
+\u200d \u200e \u2060 \ufeff \u00ad
+""".split()
+GROWN = [
+    *GROWN,
+    *(piece + " " for piece in GROWN if len(piece) < 6),
+    *" \t\n\xa0",
+    "\n%",
+    "%\n",
+    "1\n",
+    "the answer is 1. ",
+    " or ",
+    "1 or ",
+]
+CALLS_A_UNIT = 20  # at most so many calls of functions are made for a unit of work or a character
+
+
+def test_search_for_work_that_is_not_counted():
+    """The work counted stays within the budget, and what is done without counting is linear in the text."""
+    made = 0
+
+    def count(frame, event, argument):
+        nonlocal made
+        made += event in ("call", "c_call")
+
+    found = []
+    for piece in GROWN:
+        grown, long = piece * (4900 // len(piece)), piece * (100_000 // len(piece))
+        for response, gold in ((f"\\boxed{{{grown}}}", "1,2"), ("\\boxed{6}", grown), (long, "6")):
+            work, made, before = Work(), 0, sys.getprofile()
+            sys.setprofile(before if response == long else count)
+            try:
+                verify(response, gold, work)
+            finally:
+                sys.setprofile(before)
+            units = BUDGET - work.left
+            if units > BUDGET + MAX_LENGTH or made > CALLS_A_UNIT * (units + 2000):
+                found.append((piece, response[:9], units, made))
+    assert not found
+
+
+def test_equality_is_decided_in_linear_time_too():
+    for piece in ("1 ", "1\u200b", "x²", "\ufdfa", "\u0301\u0327"):
+        work = Work()
+        assert not judge(piece * (9900 // len(piece)), "6", work)[0]
+        assert BUDGET - work.left < 5 * MAX_LENGTH
+    assert not verify("\\boxed{1}, \\boxed{" + "\ufdfa" * 9000 + ",1}", "1,2")
+    assert not equivalent("\u0327" * 5000 + "\u0301" * 5000, "6")
 
 
 def test_the_work_of_an_everyday_call_is_small():
