@@ -311,6 +311,8 @@ def _unless(run: Run, after: str, work: Work, marked: bool = True) -> Run:
         stated = [rest[1]]
     elif opener:
         words = rest[len(opener) : 80].split()
+        if words and words[0].strip(".,;:)*") in ("so", "thereabouts"):
+            return run
         stated = _statement(rest[len(opener) :], work) or [word for word in words if any(map(str.isdigit, word))][:1]
     else:
         stated = _marked(after, work, True) if marked else []
